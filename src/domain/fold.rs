@@ -1,0 +1,105 @@
+//! The fold of an event into a cell.
+
+use super::{Account, Customer, CustomerId, Event, Parameters, RecordAt, Rejection};
+
+/// One unit of the projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// An account: all its currencies, and who owes on it.
+    Account(Box<Account>),
+    /// A customer: profile and payments.
+    Customer(Box<Customer>),
+}
+
+/// The bytes are not a cell of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a cell of this version: {0}")]
+pub struct CellError(pub String);
+
+/// What an event did to its cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// Whether it was applied.
+    pub outcome: Outcome,
+    /// The customer whose due on the account it opened or moved; its image is to be written.
+    pub due: Option<CustomerId>,
+    /// How a statement compared, for the counters.
+    pub compared: Option<Compared>,
+}
+
+/// Whether an event was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The cell changed, besides its `applied`.
+    Applied,
+    /// The cell's figures stand.
+    Ignored(Ignored),
+}
+
+/// Why an event changed no figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ignored {
+    /// It lies below the cell's `applied`: folded before. The cell is unchanged altogether.
+    Replayed,
+    /// A repeat with the same facts.
+    Duplicate,
+    /// A pending or released whose entry has ended, or a reversal of a payment already reversed.
+    WithoutEffect,
+}
+
+/// How a later statement compared with the projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compared {
+    /// It became the opening balance.
+    Opened,
+    /// Equal.
+    Agrees,
+    /// Not equal: drift.
+    Drifts,
+    /// Not comparable, or of a type that is only counted.
+    Counted,
+}
+
+/// Folds an event into its cell (`None` before the subject's first event).
+///
+/// `home` is the partition that the decisions record as the subject's, where they do. On `Err` the cell is
+/// unchanged. On `Ok` the cell is `Some`, with `applied` after the record.
+pub fn fold(
+    cell: &mut Option<Cell>,
+    event: &Event,
+    at: &RecordAt,
+    home: Option<i32>,
+    parameters: &Parameters,
+) -> Result<Effect, Rejection> {
+    let _ = (cell, event, at, home, parameters);
+    unimplemented!()
+}
+
+impl Cell {
+    /// The packed, versioned form.
+    pub fn encode(&self) -> Vec<u8> {
+        unimplemented!()
+    }
+    /// Reads the packed form of an account's cell.
+    pub fn decode_account(bytes: &[u8]) -> Result<Account, CellError> {
+        let _ = bytes;
+        unimplemented!()
+    }
+    /// Reads the packed form of a customer's cell.
+    pub fn decode_customer(bytes: &[u8]) -> Result<Customer, CellError> {
+        let _ = bytes;
+        unimplemented!()
+    }
+    /// The offset after its last folded record.
+    pub fn applied(&self) -> super::Offset {
+        unimplemented!()
+    }
+    /// The partition that the subject lives in.
+    pub fn home(&self) -> i32 {
+        unimplemented!()
+    }
+    /// About how many bytes it takes in memory, for the cache's bound.
+    pub fn weight(&self) -> usize {
+        unimplemented!()
+    }
+}

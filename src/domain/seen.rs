@@ -1,0 +1,1 @@
+//! What a subject remembers of its events, entries and payments, to tell repeats.

@@ -1,0 +1,27 @@
+//! Projects payment and ledger events from Kafka into exact balances in Redis, and serves them over HTTP.
+//!
+//! The map of the code, in the order in which a record travels:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`source`] | Kafka: polling, assignment, watermarks, the producers; the embedded broker |
+//! | [`wire`] | bytes → event, every mode and version; or a dead letter |
+//! | [`domain`] | pure: money, events, cells, and the fold of an event into a cell |
+//! | [`projector`] | the loop: decode, fold, commit; dead letters, quarantine, halts |
+//! | [`store`] | one atomic commit, checked loads, reads in one round trip; Redis, and memory |
+//! | [`api`] | the two views, authentication, errors, freshness, health |
+//! | [`ops`] | the operator's commands, one file each |
+//! | [`config`] | every setting, validated once |
+//! | [`telemetry`] | logs, and every metric's name |
+//!
+//! `api` knows nothing of `source` and `projector`: they meet in the store alone.
+
+pub mod api;
+pub mod config;
+pub mod domain;
+pub mod ops;
+pub mod projector;
+pub mod source;
+pub mod store;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! `balance-projector`: the roles and the operator's commands.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The store in memory: the oracle of the tests, and the demo's.
