@@ -1,3 +1,59 @@
 //! `balance-projector`: the roles and the operator's commands.
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode};
+
+use balance_projector::ops::{
+    self, check_config, demo, generate, hash_password, project, publish, run, serve, status,
+};
+use clap::{Parser, Subcommand};
+
+/// Projects payment and ledger events from Kafka into exact balances in Redis, and serves them over HTTP.
+///
+/// Exit status: 0 all is well; 1 something needs a person; 2 wrong usage or configuration.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    /// The configuration file; without one, the defaults and the environment's `BALANCE_PROJECTOR__…`.
+    #[arg(long, global = true, env = "BALANCE_PROJECTOR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The write side: folds events into balances.
+    Project,
+    /// The read side: answers both views.
+    Serve,
+    /// Both sides in one process.
+    Run,
+    /// Everything in one process with sample data, on loopback; keeps nothing.
+    Demo(demo::Args),
+    /// Checks NDJSON events and sends them to Kafka.
+    Publish(publish::Args),
+    /// Writes seeded synthetic events as NDJSON.
+    Generate(generate::Args),
+    /// Where the projection stands, and what needs a person.
+    Status(status::Args),
+    /// Prints the settings in force with secrets masked, or what is wrong with them.
+    CheckConfig,
+    /// Hashes a password, or a token, for the configuration.
+    HashPassword(hash_password::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { config, command } = Cli::parse();
+    let config = || ops::load(config.as_deref());
+    ops::exit(match command {
+        Command::Project => config().and_then(|c| ops::role(&c.log.clone(), project::run(c))),
+        Command::Serve => config().and_then(|c| ops::role(&c.log.clone(), serve::run(c))),
+        Command::Run => config().and_then(|c| ops::role(&c.log.clone(), run::run(c))),
+        Command::Demo(args) => ops::role(&demo::log(), demo::run(args)),
+        Command::Publish(args) => config().and_then(|c| publish::run(&c, &args)),
+        Command::Generate(args) => generate::run(&args),
+        Command::Status(args) => config().and_then(|c| ops::block_on(status::run(c, args))),
+        Command::CheckConfig => config().and_then(|c| check_config::run(&c)),
+        Command::HashPassword(args) => hash_password::run(&args),
+    })
+}

@@ -1,1 +1,162 @@
 //! Logs, and every metric's name.
+
+use std::{fs::OpenOptions, sync::Mutex};
+
+use anyhow::Context as _;
+use prometheus_client::registry::{Metric, Registry};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry as Subscriber, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use crate::config::{Log, LogFormat};
+
+/// What the name of every metric begins with.
+pub const METRICS_PREFIX: &str = "balance_projector";
+
+/// A metric's name and help. The registry puts [`METRICS_PREFIX`] before the name and, for a counter,
+/// `_total` after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricName {
+    /// Without prefix and `_total`; a unit stands last.
+    pub name: &'static str,
+    /// One sentence without its full stop, which the registry adds.
+    pub help: &'static str,
+}
+
+/// Every metric. Labels stand in brackets; none holds an id of an account, a customer or a person.
+pub mod metric {
+    use super::MetricName;
+
+    macro_rules! metrics {
+        ($($constant:ident = $name:literal, $help:literal;)*) => {
+            $(#[doc = $help] pub const $constant: MetricName = MetricName { name: $name, help: $help };)*
+            /// Every metric, for the test of their names.
+            pub const ALL: &[MetricName] = &[$($constant),*];
+        };
+    }
+
+    metrics! {
+        BUILD = "build", "The version of the binary, as a label of a constant [version]";
+
+        RECORDS = "records", "Records taken from Kafka and decided, whatever came of them [topic]";
+        EVENTS_APPLIED = "events_applied", "Events that changed a cell [topic]";
+        EVENTS_IGNORED = "events_ignored", "Events that changed no figure [reason]";
+        DEAD_LETTERS = "dead_letters", "Records set aside [class]";
+        DEAD_LETTERS_WITHOUT_KEY = "dead_letters_without_key", "Records set aside of which no reader can be told [class]";
+        STATEMENTS = "statements", "Statements of the ledger of record by how they compared [result]";
+        COMMITS = "commits", "Commits that the store acknowledged [topic]";
+        COMMITS_REFUSED = "commits_refused", "Commits and loads that the store refused [reason]";
+        CELLS_WRITTEN = "cells_written", "Cells in acknowledged commits [topic]";
+        CELLS_LOADED = "cells_loaded", "Cells read because the cache did not hold them [topic]";
+        COMMIT_SECONDS = "commit_seconds", "How long a commit took from sending to its acknowledgement";
+        CACHE_BYTES = "cache_bytes", "Memory held by decoded cells";
+        CLAIMS = "claims", "Partitions claimed [topic]";
+        PARTITIONS_OWNED = "partitions_owned", "Partitions that this process feeds";
+        LAG_RECORDS = "lag_records", "High watermark less next offset [topic, partition]";
+        CAUGHT_UP_SECONDS_AGO = "caught_up_seconds_ago", "How long ago the partition had reached the log's end [topic, partition]";
+        HALTED = "halted", "Whether the partition stands still until a person helps, 0 or 1 [topic, partition]";
+        QUARANTINED_KEYS = "quarantined_keys", "Keys on hold [topic, partition]";
+        WAITING_RECORDS = "waiting_records", "Records that wait in the log behind a key on hold [topic, partition]";
+
+        REQUESTS = "requests", "Requests answered [view, status]";
+        REQUEST_SECONDS = "request_seconds", "How long an answer took [view]";
+        REQUESTS_OPEN = "requests_open", "Requests being answered";
+        MIN_POSITION_WAITERS = "min_position_waiters", "Requests that wait for a position";
+        STORE_READ_ERRORS = "store_read_errors", "Reads that the store did not answer";
+        READY = "ready", "Whether both views answer, 0 or 1";
+        STALENESS_SECONDS = "staleness_seconds", "The age of the oldest partition as readers see it";
+    }
+}
+
+/// A registry with the metric of the build in it.
+pub fn registry() -> Registry {
+    let mut registry = Registry::with_prefix(METRICS_PREFIX);
+    let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+    registry.register(
+        metric::BUILD.name,
+        metric::BUILD.help,
+        prometheus_client::metrics::info::Info::new(version),
+    );
+    registry
+}
+
+/// Registers a metric under its name and gives it back.
+pub fn register<M: Metric + Clone>(registry: &mut Registry, name: MetricName, metric: M) -> M {
+    registry.register(name.name, name.help, metric.clone());
+    metric
+}
+
+/// The registry in the text format of `/metrics`.
+pub fn encode(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail, and a metric that cannot be encoded leaves the others.
+    let _ignored = prometheus_client::encoding::text::encode(&mut text, registry);
+    text
+}
+
+/// The content type of [`encode`]'s text.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Sends the log where the configuration says, for the rest of the process; librdkafka's lines too.
+pub fn init(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(&log.level).context("log.level")?;
+    let layer = fmt::layer();
+    let layer: Box<dyn Layer<Subscriber> + Send + Sync> = match (&log.file, log.format) {
+        (None, LogFormat::Text) => layer.with_writer(std::io::stderr).with_ansi(is_terminal()).boxed(),
+        (None, LogFormat::Json) => layer.json().with_writer(std::io::stderr).boxed(),
+        (Some(path), format) => {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            let file =
+                Mutex::new(file.with_context(|| format!("log.file {} cannot be opened", path.display()))?);
+            match format {
+                LogFormat::Text => layer.with_writer(file).with_ansi(false).boxed(),
+                LogFormat::Json => layer.json().with_writer(file).boxed(),
+            }
+        }
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
+        .context("the log is set up twice")
+}
+
+fn is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prometheus_client::metrics::counter::Counter;
+
+    use super::*;
+
+    #[test]
+    fn names_of_metrics_hold_to_prometheus_conventions() {
+        let mut seen = BTreeSet::new();
+        for metric in metric::ALL {
+            let name = metric.name;
+            assert!(seen.insert(name), "{name} stands twice");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            // The registry adds these itself.
+            assert!(!name.ends_with("_total") && !name.starts_with(METRICS_PREFIX), "{name}");
+            assert!(
+                !name.contains("_ms") && !name.contains("milliseconds"),
+                "{name}: base units are seconds and bytes"
+            );
+            assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_registered_counter_is_found_under_its_full_name() {
+        let mut registry = registry();
+        let counter: Counter = register(&mut registry, metric::RECORDS, Counter::default());
+        counter.inc_by(3);
+        let text = encode(&registry);
+        assert!(text.contains("\nbalance_projector_records_total 3\n"), "{text}");
+        assert!(text.contains("balance_projector_build_info{version=\""), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}

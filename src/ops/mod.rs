@@ -1,1 +1,64 @@
-//! (in the making)
+//! The roles and the operator's commands, one file each.
+
+use std::{future::Future, path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+
+use crate::{
+    config::{Config, ConfigError, Log},
+    telemetry,
+};
+
+pub mod check_config;
+pub mod demo;
+pub mod generate;
+pub mod hash_password;
+pub mod project;
+pub mod publish;
+pub mod run;
+pub mod serve;
+pub mod status;
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well: exit status 0.
+    Well,
+    /// The command did its work and told of something that needs a person: exit status 1.
+    NeedsPerson,
+}
+
+/// Wrong usage that the command line's grammar does not tell: exit status 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// The configuration from this file and this process's environment.
+pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
+    Ok(Config::load(path, std::env::vars_os())?)
+}
+
+/// Runs a role to its end, with its log.
+pub fn role(log: &Log, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Outcome> {
+    telemetry::init(log)?;
+    block_on(async { role.await.map(|()| Outcome::Well) })
+}
+
+/// Runs a command on an asynchronous runtime.
+pub fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().build().context("the asynchronous runtime does not start")?.block_on(command)
+}
+
+/// The exit status of what a command came to; an error is told on standard error.
+pub fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::NeedsPerson) => ExitCode::from(1),
+        Err(e) => {
+            eprintln!("balance-projector: {e:#}");
+            let usage = e.is::<ConfigError>() || e.is::<UsageError>();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
