@@ -1,6 +1,8 @@
 //! The fold of an event into a cell.
 
-use super::{Account, Customer, CustomerId, Event, Parameters, RecordAt, Rejection};
+use jiff::tz::TimeZone;
+
+use super::{Account, Customer, CustomerId, Event, FingerprintKey, Parameters, RecordAt, Rejection};
 
 /// One unit of the projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,42 @@ pub enum Compared {
     Counted,
 }
 
+/// The pinned parameters as the fold uses them, resolved once.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    zone: TimeZone,
+    event_window: usize,
+    key: FingerprintKey,
+}
+
+/// The pinned parameters cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RulesError {
+    /// The zone is not in the bundled database.
+    #[error("`{0}` is not an IANA time zone, such as Europe/Prague")]
+    Zone(String),
+    /// The window is empty or too wide.
+    #[error("an event window of {0} is not within 1 to 1024")]
+    Window(usize),
+}
+
+impl Rules {
+    /// Resolves the zone and checks the window.
+    pub fn new(parameters: &Parameters) -> Result<Self, RulesError> {
+        let zone = TimeZone::get(&parameters.zone).map_err(|_| RulesError::Zone(parameters.zone.clone()))?;
+        let event_window = parameters.event_window;
+        if !(1..=1024).contains(&event_window) {
+            return Err(RulesError::Window(event_window));
+        }
+        Ok(Rules { zone, event_window, key: parameters.fingerprint_key })
+    }
+
+    /// The zone of days.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+}
+
 /// Folds an event into its cell (`None` before the subject's first event).
 ///
 /// `home` is the partition that the decisions record as the subject's, where they do. On `Err` the cell is
@@ -69,9 +107,9 @@ pub fn fold(
     event: &Event,
     at: &RecordAt,
     home: Option<i32>,
-    parameters: &Parameters,
+    rules: &Rules,
 ) -> Result<Effect, Rejection> {
-    let _ = (cell, event, at, home, parameters);
+    let _ = (cell, event, at, home, rules);
     unimplemented!()
 }
 
