@@ -401,16 +401,13 @@ mod tests {
     }
 
     fn names(prefix: &str, value: &toml::Value, into: &mut BTreeSet<String>) {
-        match value {
-            toml::Value::Table(table) if prefix != "kafka.properties" => {
-                for (name, value) in table {
-                    let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                    names(&name, value, into);
-                }
-            }
-            _ => {
-                into.insert(prefix.to_owned());
-            }
+        let Some(table) = value.as_table().filter(|_| prefix != "kafka.properties") else {
+            into.insert(prefix.to_owned());
+            return;
+        };
+        for (name, value) in table {
+            let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            names(&name, value, into);
         }
     }
 
@@ -474,6 +471,7 @@ mod tests {
         "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$MbZ2jWlTkBTfSgkrGC3pIvPFbxYuqzmtcGBtUTmNHrw";
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "one row per way to be wrong")]
     fn a_wrong_file_is_refused_with_the_key_what_it_was_and_what_it_may_be() {
         let rows: &[(&str, &str)] = &[
             ("generatoin = 1", "generatoin is no key; the keys here are generation, zone, kafka"),

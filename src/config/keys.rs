@@ -43,7 +43,7 @@ const SHA256: &str = "64 hexadecimal digits, as `hash-password --token` prints t
 
 /// Every key.
 pub(super) const KEYS: &[Key] = &[
-    key("generation", Integer(1, u32::MAX as i64, "")),
+    key("generation", Integer(1, 4_294_967_295, "")),
     key("zone", Text("an IANA time zone, such as \"Europe/Prague\"")),
     key("kafka.brokers", Text("host:port, several comma-separated")),
     key("kafka.group", Text("a consumer group's name: 1 to 249 visible characters")),

@@ -200,13 +200,12 @@ fn check_table(table: &Table, prefix: &str, faults: &mut Vec<Fault>) {
             continue;
         }
         let inner = format!("{full}.");
-        match value {
-            _ if !KEYS.iter().any(|k| k.name.starts_with(&inner)) => {
-                faults
-                    .push(unknown(&full, KEYS.iter().filter_map(|k| k.name.strip_prefix(prefix)).map(head)));
-            }
-            Value::Table(section) => check_table(section, &inner, faults),
-            _ => faults.push(Fault::new(full.clone(), format!("is a section, written [{full}]"))),
+        if !KEYS.iter().any(|k| k.name.starts_with(&inner)) {
+            faults.push(unknown(&full, KEYS.iter().filter_map(|k| k.name.strip_prefix(prefix)).map(head)));
+        } else if let Some(section) = value.as_table() {
+            check_table(section, &inner, faults);
+        } else {
+            faults.push(Fault::new(full.clone(), format!("is a section, written [{full}]")));
         }
     }
 }
