@@ -59,6 +59,8 @@ pub mod metric {
         WAITING_RECORDS = "waiting_records", "Records that wait in the log behind a key on hold [topic, partition]";
 
         REQUESTS = "requests", "Requests answered [view, status]";
+        REQUESTS_UNAVAILABLE = "requests_unavailable", "Requests answered with 503 [view, reason]";
+        SEVERAL_CURRENCIES = "several_currencies", "Answers without a balance because the customer's dues are in several currencies";
         REQUEST_SECONDS = "request_seconds", "How long an answer took [view]";
         REQUESTS_OPEN = "requests_open", "Requests being answered";
         MIN_POSITION_WAITERS = "min_position_waiters", "Requests that wait for a position";

@@ -1,0 +1,124 @@
+//! Liveness, readiness and metrics, on a listener of their own.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Request, StatusCode, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connections::{self, Answers, Bounds},
+    reply::{self, Reply},
+    server::StartError,
+};
+use crate::telemetry;
+
+/// How long open requests may take after a stop.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Whatever may be ready or not.
+pub trait Readiness: Send + Sync {
+    /// How it stands now.
+    fn report(&self) -> Report;
+}
+
+/// How something stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Why it is not ready; empty where it is.
+    pub reasons: Vec<String>,
+    /// What a person should know though it is ready.
+    pub notes: Vec<String>,
+}
+
+/// The admin listener.
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+    routes: Arc<Routes>,
+}
+
+struct Routes {
+    registry: Arc<Registry>,
+    readiness: Vec<Arc<dyn Readiness>>,
+}
+
+impl Admin {
+    /// Binds the listener. Ready is what all of these say.
+    pub async fn bind(
+        listen: SocketAddr,
+        registry: Arc<Registry>,
+        readiness: Vec<Arc<dyn Readiness>>,
+    ) -> Result<Self, StartError> {
+        let bound = async {
+            let listener = TcpListener::bind(listen).await?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (listener, address) = bound.await.map_err(|source| StartError::Listen { listen, source })?;
+        Ok(Admin { listener, address, routes: Arc::new(Routes { registry, readiness }) })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the token is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        connections::serve(self.listener, self.routes, Bounds::default(), shutdown, GRACE).await;
+    }
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl Answers for Routes {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        if *request.method() != Method::GET && *request.method() != Method::HEAD {
+            let mut reply =
+                text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n".to_owned());
+            reply::allow_reads(&mut reply);
+            return reply;
+        }
+        match request.uri().path() {
+            "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => self.ready(),
+            "/metrics" => {
+                let mut reply = text(StatusCode::OK, telemetry::encode(&self.registry));
+                let kind = HeaderValue::from_static(telemetry::METRICS_CONTENT_TYPE);
+                reply.headers_mut().insert(CONTENT_TYPE, kind);
+                reply
+            }
+            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()),
+        }
+    }
+}
+
+impl Routes {
+    fn ready(&self) -> Reply {
+        let mut report = Report::default();
+        for part in &self.readiness {
+            let part = part.report();
+            report.reasons.extend(part.reasons);
+            report.notes.extend(part.notes);
+        }
+        let ready = report.reasons.is_empty();
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        reply::json(status, serde_json::to_string(&Ready { ready, report }).unwrap_or_default())
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Reply {
+    let mut reply = Reply::new(text);
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}

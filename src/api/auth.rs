@@ -1,0 +1,212 @@
+//! Who asks: Basic credentials of view one, Bearer tokens and API keys of view two.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordVerifier as _, phc::PasswordHash},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hashlink::LruCache;
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
+
+use super::{
+    headers::{Single, single},
+    unavailable::Unavailable,
+};
+use crate::domain::{AccountId, Time};
+
+/// View two's second secret.
+pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+/// Verified credentials that are remembered.
+const CACHED_MAX: usize = 1_024;
+/// Passwords that wait to be verified: at some 20 ms each, those behind would wait for too long.
+const QUEUED_MAX: usize = 256;
+
+/// A user of view one.
+#[derive(Clone)]
+pub struct User {
+    pub(super) password_hash: PasswordHash,
+    pub(super) profiles: HashSet<String>,
+}
+
+/// A profile of view one.
+#[derive(Clone)]
+pub struct Profile {
+    /// All customers where `None`.
+    pub(super) customer_prefixes: Option<Vec<String>>,
+}
+
+impl Profile {
+    /// Whether the customer is inside the profile.
+    pub fn covers(&self, customer: &str) -> bool {
+        match &self.customer_prefixes {
+            None => true,
+            Some(prefixes) => prefixes.iter().any(|prefix| customer.starts_with(prefix.as_str())),
+        }
+    }
+}
+
+/// A third-party provider: the bearer of a static token.
+#[derive(Clone)]
+pub struct TokenUser {
+    pub(super) client_id: String,
+    pub(super) api_key_sha256: [u8; 32],
+    pub(super) accounts: HashSet<AccountId>,
+    pub(super) expires: Option<Time>,
+}
+
+/// The caller is not let in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotLetIn {
+    /// Missing, repeated or wrong.
+    Unauthorised,
+    /// Right, but of no use any more.
+    Expired,
+    /// Too many others wait.
+    Busy(Unavailable),
+}
+
+/// Verifies Basic credentials.
+pub struct BasicAuth {
+    users: HashMap<Vec<u8>, User>,
+    /// Verified in place of an unknown user's, so that asking for one costs the same. Hashes of other
+    /// parameters than the first user's take another time.
+    decoy: Option<PasswordHash>,
+    verified: Mutex<LruCache<[u8; 32], (Vec<u8>, Instant)>>,
+    remember: Duration,
+    /// Only digests under a key of this process are remembered: a core dump holds no password hash that
+    /// is quick to try.
+    key: [u8; 32],
+    queue: Semaphore,
+    /// Argon2 takes memory and a processor: some are left for those that need no verification.
+    at_work: Semaphore,
+}
+
+impl BasicAuth {
+    /// Takes the users; verified credentials are remembered for so long.
+    pub fn new(users: HashMap<Vec<u8>, User>, remember: Duration) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut names: Vec<_> = users.keys().collect();
+        names.sort_unstable();
+        let decoy = names.first().and_then(|name| users.get(*name)).map(|user| user.password_hash.clone());
+        BasicAuth {
+            users,
+            decoy,
+            verified: Mutex::new(LruCache::new(CACHED_MAX)),
+            remember,
+            key: rand::random(),
+            queue: Semaphore::new(QUEUED_MAX),
+            at_work: Semaphore::new(cores.div_ceil(2)),
+        }
+    }
+
+    /// The user whose credentials the request bears.
+    pub async fn user(&self, headers: &HeaderMap) -> Result<&User, NotLetIn> {
+        let Single::Once(value) = single(headers, &AUTHORIZATION) else { return Err(NotLetIn::Unauthorised) };
+        let encoded = credentials(value, b"Basic").ok_or(NotLetIn::Unauthorised)?;
+        let decoded = STANDARD.decode(encoded).map_err(|_| NotLetIn::Unauthorised)?;
+        let colon = decoded.iter().position(|b| *b == b':').ok_or(NotLetIn::Unauthorised)?;
+        let (name, password) = decoded.split_at(colon);
+        let password = password.get(1..).unwrap_or_default();
+
+        let digest = self.digest(&decoded);
+        if let Some(user) = self.remembered(&digest) {
+            return Ok(user);
+        }
+        let busy = |_| NotLetIn::Busy(Unavailable::TooManyLogins);
+        let _queued = self.queue.try_acquire().map_err(busy)?;
+        let _at_work =
+            self.at_work.acquire().await.map_err(|_| NotLetIn::Busy(Unavailable::TooManyLogins))?;
+        // Another request of the same caller may have been verified meanwhile.
+        if let Some(user) = self.remembered(&digest) {
+            return Ok(user);
+        }
+        let user = self.users.get(name);
+        let hash = user.map(|user| &user.password_hash).or(self.decoy.as_ref());
+        let matches = match hash.cloned() {
+            None => false,
+            Some(hash) => {
+                let password = password.to_vec();
+                let verify = move || Argon2::default().verify_password(&password, &hash).is_ok();
+                tokio::task::spawn_blocking(verify).await.unwrap_or(false)
+            }
+        };
+        let user = user.filter(|_| matches).ok_or(NotLetIn::Unauthorised)?;
+        let until = Instant::now().checked_add(self.remember).ok_or(NotLetIn::Unauthorised)?;
+        self.lock().insert(digest, (name.to_vec(), until));
+        Ok(user)
+    }
+
+    fn digest(&self, credentials: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(self.key).chain_update(credentials).finalize().into()
+    }
+
+    fn remembered(&self, digest: &[u8; 32]) -> Option<&User> {
+        let mut verified = self.lock();
+        let (name, until) = verified.get(digest)?;
+        if Instant::now() < *until {
+            self.users.get(name)
+        } else {
+            verified.remove(digest);
+            None
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], (Vec<u8>, Instant)>> {
+        // Every step under the lock leaves the cache whole.
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Verifies static Bearer tokens together with their API keys.
+pub struct BearerAuth {
+    tokens: HashMap<[u8; 32], TokenUser>,
+}
+
+impl BearerAuth {
+    /// Takes the tokens by their SHA-256.
+    pub fn new(tokens: HashMap<[u8; 32], TokenUser>) -> Self {
+        BearerAuth { tokens }
+    }
+
+    /// The provider whose token and API key the request bears.
+    pub fn provider(&self, headers: &HeaderMap, now: Time) -> Result<&TokenUser, NotLetIn> {
+        let (Single::Once(token), Single::Once(api_key)) =
+            (single(headers, &AUTHORIZATION), single(headers, &API_KEY))
+        else {
+            return Err(NotLetIn::Unauthorised);
+        };
+        let token = credentials(token, b"Bearer").ok_or(NotLetIn::Unauthorised)?;
+        // Looked up by digest: how long that takes tells of a digest, not of a token.
+        let known = self.tokens.get(&sha256(token)).ok_or(NotLetIn::Unauthorised)?;
+        let same_key = known.api_key_sha256.ct_eq(&sha256(api_key.as_bytes()));
+        if !bool::from(same_key) {
+            return Err(NotLetIn::Unauthorised);
+        }
+        if known.expires.is_some_and(|expires| expires <= now) {
+            return Err(NotLetIn::Expired);
+        }
+        Ok(known)
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// What follows the scheme, whose case does not matter.
+fn credentials<'a>(value: &'a HeaderValue, scheme: &[u8]) -> Option<&'a [u8]> {
+    let (found, rest) = value.as_bytes().split_at_checked(scheme.len())?;
+    let rest = rest.strip_prefix(b" ")?.trim_ascii();
+    let whole = !rest.is_empty() && rest.iter().all(u8::is_ascii_graphic);
+    (found.eq_ignore_ascii_case(scheme) && whole).then_some(rest)
+}

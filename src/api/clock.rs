@@ -1,0 +1,44 @@
+//! The one place of the read side that asks what time it is.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+use crate::domain::{Day, Time};
+
+/// The wall clock, in the configured zone of days. Freshness does not use it: only `Projection-As-Of`, the
+/// day that is today, and the expiry of tokens do.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    zone: TimeZone,
+    fixed: Option<Timestamp>,
+}
+
+impl Clock {
+    /// The machine's clock, with days of this zone.
+    pub fn system(zone: TimeZone) -> Self {
+        Clock { zone, fixed: None }
+    }
+
+    /// A clock that stands still, for tests.
+    pub fn fixed(zone: TimeZone, at: Time) -> Self {
+        Clock { zone, fixed: Some(at.0) }
+    }
+
+    /// The instant.
+    #[allow(clippy::disallowed_methods, reason = "this is where the instant that is passed in comes from")]
+    pub fn now(&self) -> Time {
+        Time(self.fixed.unwrap_or_else(Timestamp::now))
+    }
+
+    /// The day.
+    pub fn today(&self) -> Day {
+        self.now().day_in(&self.zone)
+    }
+
+    /// The instant so long ago; the first of the calendar at the earliest.
+    pub fn ago(&self, age: Duration) -> Time {
+        let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+        Time(self.now().0.saturating_sub(age).unwrap_or(Timestamp::MIN))
+    }
+}

@@ -1,0 +1,620 @@
+//! How old what the store holds is, told without trusting any clock; and whether an answer may be believed.
+//!
+//! A projector writes with each heartbeat how long ago, by its own monotonic clock, it had reached the
+//! broker's end. A reader samples the heartbeats and adds its own monotonic time. Three rules keep that
+//! honest:
+//!
+//! * A heartbeat is believed only when its number rose, within one claim, between two samples of this
+//!   process: what a first look finds may be of any age (an old dump, a dead projector).
+//! * It was written after the *earlier* of the two samples was asked for, so that is the instant from which
+//!   its age is counted: an answer never claims to be younger than it is.
+//! * Having been caught up stays a fact while the partition's offset and commit number do not fall. When
+//!   they do, the store lost writes, and the fact is forgotten.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{metrics::Metrics, unavailable::Unavailable};
+use crate::{
+    domain::{Offset, PartitionId, Topic},
+    store::{Generation, Halt, PartitionState, ReadStore, Snapshot, StoreError},
+};
+
+/// How often heartbeats are sampled.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+/// How often while somebody waits for a position.
+const SAMPLE_EVERY_WAITING: Duration = Duration::from_millis(25);
+/// A store that takes longer over a sample does not answer.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the store's settings are checked.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
+/// What this process knows of every partition, refreshed by [`Freshness::watch`].
+pub struct Freshness {
+    store: Arc<dyn ReadStore>,
+    max_staleness: Duration,
+    view: ArcSwap<View>,
+    changed: watch::Sender<()>,
+    waiters: AtomicUsize,
+    waiting: Notify,
+    metrics: Arc<Metrics>,
+}
+
+/// One sample of all partitions, and what earlier ones established.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    generation: Option<Generation>,
+    partitions: BTreeMap<PartitionId, Seen>,
+    /// Why the last sample failed, if it did.
+    fault: Option<StoreError>,
+    /// The store evicts, or is otherwise no database: nothing that it says is believed.
+    corrupt: Option<StoreError>,
+}
+
+/// What is known of a partition.
+#[derive(Debug, Clone)]
+struct Seen {
+    next: Offset,
+    commit: u64,
+    complete: bool,
+    /// The heartbeat of the last sample, unless that failed.
+    beat: Option<Beat>,
+    /// The position had reached the end of the log no earlier than then.
+    caught_up: Option<Instant>,
+    halt: Option<Halt>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Beat {
+    claim: u64,
+    number: u64,
+    sampled: Instant,
+}
+
+/// Which partitions an answer rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestsOn {
+    /// An account: its home, or every ledger partition where it has none.
+    Account {
+        /// The account's partition.
+        home: Option<i32>,
+    },
+    /// A customer: its home, or every payment partition where it has none, and every ledger partition.
+    Customer {
+        /// The customer's partition.
+        home: Option<i32>,
+    },
+}
+
+impl RestsOn {
+    fn holds(self, partition: PartitionId) -> bool {
+        match (self, partition.topic) {
+            (RestsOn::Account { home }, Topic::Ledger) | (RestsOn::Customer { home }, Topic::Payment) => {
+                home.is_none_or(|home| home == partition.partition)
+            }
+            (RestsOn::Account { .. }, Topic::Payment) => false,
+            (RestsOn::Customer { .. }, Topic::Ledger) => true,
+        }
+    }
+
+    /// Each topic that it rests on must have at least one of these partitions, a home above all.
+    fn is_covered_by(self, partitions: impl Iterator<Item = PartitionId> + Clone) -> Result<(), Unavailable> {
+        let topics: &[Topic] = match self {
+            RestsOn::Account { .. } => &[Topic::Ledger],
+            RestsOn::Customer { .. } => &Topic::ALL,
+        };
+        let covers = |topic| partitions.clone().any(|p| p.topic == topic && self.holds(p));
+        if topics.iter().all(|topic| covers(*topic)) { Ok(()) } else { Err(Unavailable::Incomplete) }
+    }
+}
+
+impl Freshness {
+    /// Knows nothing yet: nothing is fresh.
+    pub fn new(store: Arc<dyn ReadStore>, max_staleness: Duration, metrics: Arc<Metrics>) -> Self {
+        Freshness {
+            store,
+            max_staleness,
+            view: ArcSwap::default(),
+            changed: watch::Sender::new(()),
+            waiters: AtomicUsize::new(0),
+            waiting: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// What is known now. Take it *before* reading: a later one may know of commits that the read did not
+    /// see, and would take it for a store that went back.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The oldest that answers may be.
+    pub fn max_staleness(&self) -> Duration {
+        self.max_staleness
+    }
+
+    /// Samples until the token is cancelled.
+    pub async fn watch(&self, shutdown: CancellationToken) {
+        let mut health_due = Instant::now();
+        let mut ready = false;
+        loop {
+            if Instant::now() >= health_due {
+                self.check_health().await;
+                health_due = Instant::now().checked_add(HEALTH_EVERY).unwrap_or(health_due);
+            }
+            self.sample().await;
+            let (view, now) = (self.view(), Instant::now());
+            let reasons = view.reasons(self.max_staleness, now);
+            self.metrics.sampled(reasons.is_empty(), view.oldest(now), self.waiters.load(Ordering::Relaxed));
+            if reasons.is_empty() != ready {
+                ready = reasons.is_empty();
+                if ready {
+                    tracing::info!("reads are complete and fresh");
+                } else {
+                    tracing::warn!(reasons = reasons.join("; "), "reads are refused");
+                }
+            }
+            let somebody_waits = self.waiters.load(Ordering::Relaxed) > 0;
+            let pause = if somebody_waits { SAMPLE_EVERY_WAITING } else { SAMPLE_EVERY };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.waiting.notified(), if !somebody_waits => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn sample(&self) {
+        let asked = Instant::now();
+        let states = tokio::time::timeout(SAMPLE_TIMEOUT, self.store.states());
+        let sample = match states.await {
+            Ok(sample) => sample,
+            Err(_elapsed) => Err(StoreError::Transient { reason: "no answer to a sample in 2 s".to_owned() }),
+        };
+        let view = self.view();
+        let next = match sample {
+            Ok(Some((snapshot, states))) => view.advanced(&snapshot, &states, asked),
+            Ok(None) => View { corrupt: view.corrupt.clone(), ..View::default() },
+            Err(fault) => view.without_beats(fault),
+        };
+        self.view.store(Arc::new(next));
+        self.changed.send_replace(());
+    }
+
+    async fn check_health(&self) {
+        let answer = tokio::time::timeout(SAMPLE_TIMEOUT, self.store.healthy()).await;
+        let corrupt = match answer {
+            Ok(Err(corrupt @ StoreError::Corrupt { .. })) => Some(corrupt),
+            Ok(Ok(())) => None,
+            // No answer says nothing: what was known stands.
+            Ok(Err(
+                StoreError::Fenced { .. }
+                | StoreError::Unchained { .. }
+                | StoreError::Missing { .. }
+                | StoreError::Guarded { .. }
+                | StoreError::Transient { .. },
+            ))
+            | Err(_) => return,
+        };
+        let view = View { corrupt, ..View::clone(&self.view()) };
+        self.view.store(Arc::new(view));
+    }
+
+    /// Waits until the positions are in the projection: at most `wait`, and at most `waiters_max` requests
+    /// at once.
+    pub async fn reach(
+        &self,
+        wanted: &[(PartitionId, Offset)],
+        wait: Duration,
+        waiters_max: usize,
+    ) -> Result<(), Unavailable> {
+        // Subscribed before looking: a sample in between is not missed.
+        let mut changed = self.changed.subscribe();
+        if self.view().has_reached(wanted) {
+            return Ok(());
+        }
+        let Some(_waiter) = Waiter::enter(&self.waiters, waiters_max) else {
+            return Err(Unavailable::TooManyWaiters);
+        };
+        self.waiting.notify_one();
+        let reached = async {
+            // The sender lives in self, so that changed() fails never.
+            while changed.changed().await.is_ok() {
+                if self.view().has_reached(wanted) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(wait, reached).await.map_err(|_elapsed| Unavailable::PositionNotReached)
+    }
+}
+
+/// Counts a waiting request for as long as it waits, however it ends.
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl<'a> Waiter<'a> {
+    fn enter(waiters: &'a AtomicUsize, max: usize) -> Option<Self> {
+        waiters
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                (now < max).then(|| now.saturating_add(1))
+            })
+            .ok()
+            .map(|_| Waiter(waiters))
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl View {
+    /// The view after a sample that was asked for at `asked`.
+    fn advanced(
+        &self,
+        snapshot: &Snapshot,
+        states: &[(PartitionId, PartitionState)],
+        asked: Instant,
+    ) -> View {
+        let same_generation = self.generation == Some(snapshot.generation);
+        let partitions = snapshot.positions.iter().map(|(partition, position)| {
+            let state = states.iter().find(|(of, _)| of == partition).map(|(_, state)| state);
+            let before = self.partitions.get(partition).filter(|_| same_generation);
+            let checkpoint = position.checkpoint;
+            let seen = Seen {
+                next: checkpoint.next,
+                commit: checkpoint.commit,
+                complete: checkpoint.complete,
+                beat: state.map(|state| Beat { claim: state.claim, number: state.beat, sampled: asked }),
+                caught_up: before
+                    .filter(|before| !before.is_ahead_of(checkpoint.next, checkpoint.commit))
+                    .and_then(|before| before.caught_up.max(before.believed(state))),
+                halt: state.and_then(|state| state.halt.clone()),
+            };
+            (*partition, seen)
+        });
+        View {
+            generation: Some(snapshot.generation),
+            partitions: partitions.collect(),
+            fault: None,
+            corrupt: self.corrupt.clone(),
+        }
+    }
+
+    /// The view after a sample that failed: the next one sets a baseline again.
+    fn without_beats(&self, fault: StoreError) -> View {
+        let mut view = self.clone();
+        for seen in view.partitions.values_mut() {
+            seen.beat = None;
+        }
+        view.fault = Some(fault);
+        view
+    }
+
+    /// Whether all these partitions exist, as far as is known: nothing is ruled out before a generation
+    /// was seen.
+    pub fn knows_all(&self, wanted: &[(PartitionId, Offset)]) -> bool {
+        self.generation.is_none()
+            || wanted.iter().all(|(partition, _)| self.partitions.contains_key(partition))
+    }
+
+    /// The age of the oldest partition; `None` where one's is not known.
+    fn oldest(&self, now: Instant) -> Option<Duration> {
+        let ages = self.partitions.values().map(|seen| seen.age(now));
+        ages.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    fn has_reached(&self, wanted: &[(PartitionId, Offset)]) -> bool {
+        wanted
+            .iter()
+            .all(|(partition, offset)| self.partitions.get(partition).is_some_and(|seen| seen.next > *offset))
+    }
+
+    /// How old an answer is that was read after this view was taken; or why it may not be given.
+    ///
+    /// The whole projection must be complete, whatever the answer rests on: a key may be on hold in a
+    /// partition that is not its home.
+    pub fn staleness(
+        &self,
+        snapshot: &Snapshot,
+        rests_on: RestsOn,
+        max_staleness: Duration,
+        now: Instant,
+    ) -> Result<Duration, Unavailable> {
+        if let Some(corrupt) = &self.corrupt {
+            return Err(Unavailable::Store(corrupt.clone()));
+        }
+        if self.generation != Some(snapshot.generation) {
+            return Err(Unavailable::NoGeneration);
+        }
+        if snapshot.positions.len() < self.partitions.len() {
+            return Err(Unavailable::WentBack);
+        }
+        let mut oldest = Duration::ZERO;
+        for (partition, position) in &snapshot.positions {
+            let checkpoint = position.checkpoint;
+            if !checkpoint.complete {
+                return Err(Unavailable::Incomplete);
+            }
+            let seen = self.partitions.get(partition).ok_or(Unavailable::Stale)?;
+            if seen.is_ahead_of(checkpoint.next, checkpoint.commit) {
+                return Err(Unavailable::WentBack);
+            }
+            if rests_on.holds(*partition) {
+                oldest = oldest.max(seen.age(now).ok_or(Unavailable::Stale)?);
+            }
+        }
+        rests_on.is_covered_by(snapshot.positions.iter().map(|(partition, _)| *partition))?;
+        if oldest > max_staleness { Err(Unavailable::Stale) } else { Ok(oldest) }
+    }
+
+    /// Whether it may be said that a subject is absent which was not looked up, because no such subject
+    /// can exist for the caller.
+    pub fn absent(&self, rests_on: RestsOn, max_staleness: Duration) -> Result<(), Unavailable> {
+        if let Some(fault) = self.corrupt.as_ref().or(self.fault.as_ref()) {
+            return Err(Unavailable::Store(fault.clone()));
+        }
+        if self.generation.is_none() {
+            return Err(Unavailable::NoGeneration);
+        }
+        let now = Instant::now();
+        for (partition, seen) in &self.partitions {
+            if !seen.complete {
+                return Err(Unavailable::Incomplete);
+            }
+            if rests_on.holds(*partition) && seen.age(now).is_none_or(|age| age > max_staleness) {
+                return Err(Unavailable::Stale);
+            }
+        }
+        rests_on.is_covered_by(self.partitions.keys().copied())
+    }
+
+    /// Why reads are refused, all or some; empty where none is. For humans.
+    pub fn reasons(&self, max_staleness: Duration, now: Instant) -> Vec<String> {
+        let mut reasons = Vec::new();
+        reasons.extend(self.corrupt.iter().chain(&self.fault).map(ToString::to_string));
+        if self.generation.is_none() {
+            reasons.push("no generation is active, or none was seen yet".to_owned());
+        }
+        for topic in Topic::ALL {
+            if self.generation.is_some() && !self.partitions.keys().any(|p| p.topic == topic) {
+                reasons.push(format!("no {topic:?} partition has a position").to_lowercase());
+            }
+        }
+        for (partition, seen) in &self.partitions {
+            let age = seen.age(now);
+            let halt = seen.halt.as_ref().map(|halt| format!(": halted: {}: {}", halt.reason, halt.remedy));
+            let halt = halt.unwrap_or_default();
+            if !seen.complete {
+                reasons.push(format!("{partition} is not complete{halt}"));
+            } else if age.is_none() {
+                reasons.push(format!("{partition} has no fresh heartbeat{halt}"));
+            } else if let Some(age) = age.filter(|age| *age > max_staleness) {
+                reasons.push(format!("{partition} was last caught up {} s ago{halt}", age.as_secs()));
+            }
+        }
+        reasons
+    }
+
+    /// Which partitions stand still though reads may still be fresh.
+    pub fn halts(&self) -> Vec<String> {
+        let halted = self.partitions.iter().filter_map(|(partition, seen)| {
+            seen.halt.as_ref().map(|halt| format!("{partition} halted: {}: {}", halt.reason, halt.remedy))
+        });
+        halted.collect()
+    }
+}
+
+impl Seen {
+    fn age(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.caught_up?))
+    }
+
+    fn is_ahead_of(&self, next: Offset, commit: u64) -> bool {
+        self.next > next || self.commit > commit
+    }
+
+    /// From which instant on the partition is known to have been caught up, if this later heartbeat is
+    /// believed.
+    fn believed(&self, state: Option<&PartitionState>) -> Option<Instant> {
+        let (before, state) = (self.beat?, state?);
+        if state.claim != before.claim || state.beat <= before.number {
+            return None;
+        }
+        before.sampled.checked_sub(Duration::from_millis(state.caught_up_ms_ago?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test fails where it overflows")]
+
+    use super::*;
+    use crate::{
+        domain::Checkpoint,
+        store::{Position, Token},
+    };
+
+    const MAX: Duration = Duration::from_secs(30);
+    const LEDGER: PartitionId = PartitionId { topic: Topic::Ledger, partition: 0 };
+    const LEDGER_1: PartitionId = PartitionId { topic: Topic::Ledger, partition: 1 };
+    const PAYMENT: PartitionId = PartitionId { topic: Topic::Payment, partition: 0 };
+    const ACCOUNT: RestsOn = RestsOn::Account { home: Some(0) };
+
+    fn snapshot(next: i64, commit: u64) -> Snapshot {
+        let checkpoint = Checkpoint { next: Offset(next), commit, complete: true, last: None };
+        let position = Position { token: Token([7; 16]), checkpoint };
+        Snapshot { generation: Generation(1), positions: vec![(LEDGER, position), (PAYMENT, position)] }
+    }
+
+    fn states(claim: u64, beat: u64, caught_up_ms_ago: Option<u64>) -> Vec<(PartitionId, PartitionState)> {
+        let state = PartitionState {
+            claim,
+            beat,
+            caught_up_ms_ago,
+            next: Offset(0),
+            high_watermark: None,
+            halt: None,
+            quarantined_keys: 0,
+            waiting_records: 0,
+            owner: String::new(),
+        };
+        vec![(LEDGER, state.clone()), (PAYMENT, state)]
+    }
+
+    /// Samples a second apart: (next, commit, claim, beat, caught up ms ago); the staleness right at the
+    /// last one, in milliseconds.
+    fn after(samples: &[(i64, u64, u64, u64, Option<u64>)]) -> Result<u128, Unavailable> {
+        let start = Instant::now() + Duration::from_secs(1_000);
+        let mut view = View::default();
+        let mut at = start;
+        for &(next, commit, claim, beat, caught_up) in samples {
+            at += Duration::from_secs(1);
+            view = view.advanced(&snapshot(next, commit), &states(claim, beat, caught_up), at);
+        }
+        let &(next, commit, ..) = samples.last().unwrap();
+        view.staleness(&snapshot(next, commit), ACCOUNT, MAX, at).map(|age| age.as_millis())
+    }
+
+    #[test]
+    fn a_heartbeat_is_believed_only_when_its_number_rose_within_one_claim() {
+        let rows: &[(&str, &[(i64, u64, u64, u64, Option<u64>)], Result<u128, Unavailable>)] = &[
+            ("a first look finds anything", &[(5, 5, 1, 1, Some(0))], Err(Unavailable::Stale)),
+            ("it rose", &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(40))], Ok(1_040)),
+            ("it stands still", &[(5, 5, 1, 1, Some(0)), (5, 5, 1, 1, Some(0))], Err(Unavailable::Stale)),
+            ("it fell", &[(5, 5, 1, 2, Some(0)), (5, 6, 1, 1, Some(0))], Err(Unavailable::Stale)),
+            ("another claim", &[(5, 5, 1, 1, Some(0)), (5, 6, 2, 2, Some(0))], Err(Unavailable::Stale)),
+            ("not caught up", &[(5, 5, 1, 1, None), (5, 6, 1, 2, None)], Err(Unavailable::Stale)),
+            (
+                "a dead projector ages",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (5, 6, 1, 2, Some(0)), (5, 6, 1, 2, Some(0))],
+                Ok(3_000),
+            ),
+            (
+                "a hung broker ages",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (5, 7, 1, 3, Some(1_000))],
+                Ok(2_000),
+            ),
+            (
+                "a rebalance keeps what was true",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (6, 7, 9, 1, None)],
+                Ok(2_000),
+            ),
+            (
+                "a lost suffix forgets it: the offset fell",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (4, 7, 1, 3, Some(0))],
+                Err(Unavailable::Stale),
+            ),
+            (
+                "a lost suffix forgets it: the commit number fell",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (5, 5, 1, 3, Some(0))],
+                Err(Unavailable::Stale),
+            ),
+            (
+                "older than allowed",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(29_001))],
+                Err(Unavailable::Stale),
+            ),
+            ("as old as allowed", &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(29_000))], Ok(30_000)),
+        ];
+        for (name, samples, expected) in rows {
+            assert_eq!(after(samples), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failed_sample_sets_a_new_baseline_and_keeps_what_was_true() {
+        let start = Instant::now() + Duration::from_secs(1_000);
+        let second = Duration::from_secs(1);
+        let fault = StoreError::Transient { reason: "gone".to_owned() };
+        let fresh = View::default().advanced(&snapshot(5, 5), &states(1, 1, Some(0)), start).advanced(
+            &snapshot(5, 6),
+            &states(1, 2, Some(0)),
+            start + second,
+        );
+        let failed = fresh.without_beats(fault);
+        assert_eq!(failed.reasons(MAX, start + second), ["the store did not answer: gone"]);
+        let back = failed.advanced(&snapshot(5, 9), &states(1, 5, Some(0)), start + 4 * second);
+        let age = back.staleness(&snapshot(5, 9), ACCOUNT, MAX, start + 4 * second);
+        assert_eq!(age, Ok(4 * second), "counted from before the failure");
+    }
+
+    #[test]
+    fn a_read_that_may_not_be_believed_is_refused_with_its_reason() {
+        let at = Instant::now() + Duration::from_secs(1_000);
+        let view = View::default().advanced(&snapshot(5, 5), &states(1, 1, Some(0)), at).advanced(
+            &snapshot(5, 6),
+            &states(1, 2, Some(0)),
+            at,
+        );
+        let check = |snapshot: &Snapshot, rests_on| view.staleness(snapshot, rests_on, MAX, at).err();
+        let other = |change: &dyn Fn(&mut Snapshot)| {
+            let mut snapshot = snapshot(5, 6);
+            change(&mut snapshot);
+            snapshot
+        };
+        let absent = RestsOn::Account { home: None };
+        let customer = RestsOn::Customer { home: Some(0) };
+        let lost = RestsOn::Account { home: Some(8) };
+        let rows: &[(&str, Snapshot, RestsOn, Option<Unavailable>)] = &[
+            ("as seen", snapshot(5, 6), ACCOUNT, None),
+            ("further than seen", snapshot(50, 60), customer, None),
+            ("absent", snapshot(5, 6), absent, None),
+            ("an offset lower than seen", snapshot(4, 6), ACCOUNT, Some(Unavailable::WentBack)),
+            ("a commit lower than seen", snapshot(5, 5), ACCOUNT, Some(Unavailable::WentBack)),
+            (
+                "another generation",
+                other(&|s| s.generation = Generation(2)),
+                ACCOUNT,
+                Some(Unavailable::NoGeneration),
+            ),
+            (
+                "another partition is not complete",
+                other(&|s| s.positions[1].1.checkpoint.complete = false),
+                ACCOUNT,
+                Some(Unavailable::Incomplete),
+            ),
+            (
+                "a partition is gone",
+                other(&|s| s.positions.truncate(1)),
+                ACCOUNT,
+                Some(Unavailable::WentBack),
+            ),
+            (
+                "a partition not seen before",
+                other(&|s| s.positions.push((LEDGER_1, s.positions[0].1))),
+                ACCOUNT,
+                Some(Unavailable::Stale),
+            ),
+            ("a home that has no position", snapshot(5, 6), lost, Some(Unavailable::Incomplete)),
+        ];
+        for (name, snapshot, rests_on, expected) in rows {
+            assert_eq!(check(snapshot, *rests_on), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_customer_rests_on_its_home_and_every_ledger_partition() {
+        let rows = [
+            (RestsOn::Account { home: Some(0) }, [true, false, false]),
+            (RestsOn::Account { home: None }, [true, true, false]),
+            (RestsOn::Customer { home: Some(0) }, [true, true, true]),
+            (RestsOn::Customer { home: Some(1) }, [true, true, false]),
+            (RestsOn::Customer { home: None }, [true, true, true]),
+        ];
+        for (rests_on, expected) in rows {
+            assert_eq!([LEDGER, LEDGER_1, PAYMENT].map(|p| rests_on.holds(p)), expected, "{rests_on:?}");
+        }
+    }
+}
