@@ -25,6 +25,8 @@ pub struct Effect {
     pub outcome: Outcome,
     /// The customer whose due on the account it opened or moved; its image is to be written.
     pub due: Option<CustomerId>,
+    /// That customer is new to the account.
+    pub due_born: bool,
     /// How a statement compared, for the counters.
     pub compared: Option<Compared>,
 }

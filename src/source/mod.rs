@@ -1,1 +1,115 @@
-//! (in the making)
+//! Kafka: polling and assignment, watermarks, topics, producers; the embedded broker.
+
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
+
+use crate::{
+    config,
+    domain::{PartitionId, Topic},
+};
+
+pub mod batch;
+pub mod embedded;
+pub mod poller;
+pub mod producer;
+pub mod topics;
+pub mod watch;
+
+/// Where the log is and what its topics are called.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    settings: config::Kafka,
+    embedded: bool,
+}
+
+impl Cluster {
+    /// A cluster of real brokers.
+    pub fn new(settings: config::Kafka) -> Self {
+        Cluster { settings, embedded: false }
+    }
+
+    /// The name of a topic on the broker.
+    pub fn topic_name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Ledger => &self.settings.ledger_topic,
+            Topic::Payment => &self.settings.payment_topic,
+        }
+    }
+
+    /// The topic of a name on the broker.
+    pub fn topic(&self, name: &str) -> Option<Topic> {
+        Topic::ALL.into_iter().find(|topic| self.topic_name(*topic) == name)
+    }
+
+    /// `ledger.events/1`: a partition as operators know it.
+    pub fn display(&self, id: PartitionId) -> String {
+        format!("{}/{}", self.topic_name(id.topic), id.partition)
+    }
+
+    /// The settings of the topics.
+    pub fn settings(&self) -> &config::Kafka {
+        &self.settings
+    }
+
+    /// Whether this is librdkafka's in-process broker, which has no topic settings to check.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded
+    }
+
+    /// What every client of this cluster starts from; the operator's own settings stand over it.
+    pub fn client(&self, role: &[(&str, &str)]) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set_log_level(RDKafkaLogLevel::Warning);
+        client.set("bootstrap.servers", &self.settings.brokers);
+        client.set("client.id", "balance-projector");
+        client.set("allow.auto.create.topics", "false");
+        // A broker that comes back is to be found at once, not after the default's ten seconds.
+        client.set("reconnect.backoff.max.ms", "1000");
+        client.set("topic.metadata.refresh.interval.ms", "30000");
+        for (key, value) in role {
+            client.set(*key, *value);
+        }
+        for (key, value) in &self.settings.properties {
+            client.set(key, value);
+        }
+        client
+    }
+
+    /// A consumer outside the group, for questions and for reading a topic from a chosen offset.
+    ///
+    /// With `read_uncommitted` the end that the broker names is the high watermark: a record behind an open
+    /// transaction is not applied, and an answer without it is not fresh.
+    pub fn inquirer(&self, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+        self.client(&[
+            ("group.id", &format!("{}-inquirer", self.settings.group)),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "error"),
+            ("isolation.level", isolation),
+        ])
+        .create()
+    }
+
+    fn list(&self, ids: impl IntoIterator<Item = PartitionId>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for id in ids {
+            list.add_partition(self.topic_name(id.topic), id.partition);
+        }
+        list
+    }
+}
+
+/// The low and the high watermark, as the broker answers now; blocking.
+pub fn watermarks(
+    cluster: &Cluster,
+    inquirer: &BaseConsumer,
+    id: PartitionId,
+    timeout: std::time::Duration,
+) -> Result<(i64, i64), KafkaError> {
+    inquirer.fetch_watermarks(cluster.topic_name(id.topic), id.partition, timeout)
+}

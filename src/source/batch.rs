@@ -1,0 +1,149 @@
+//! Records of one partition on their way from the polling thread to the fold, copied into one arena:
+//! detaching each message costs more than copying its bytes.
+
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use smallvec::SmallVec;
+
+use crate::{
+    domain::{Offset, Time, Topic},
+    wire,
+};
+
+/// Consecutive records of one partition, and the claim under which they were polled.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Workers drop the batches of an older claim.
+    pub claim: u64,
+    /// Where the poll stands after these records, where that is further than the last one's successor:
+    /// markers of transactions lie in between.
+    pub advance: Option<Offset>,
+    arena: Vec<u8>,
+    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
+    records: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    offset: Offset,
+    timestamp_ms: i64,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Range<usize>,
+}
+
+/// The headers of one record.
+pub type Headers<'a> = SmallVec<[(&'a str, Option<&'a [u8]>); 12]>;
+
+/// A record of a batch.
+#[derive(Debug, Clone)]
+pub struct Stored<'a> {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its Kafka timestamp in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value.
+    pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: Headers<'a>,
+}
+
+impl<'a> Stored<'a> {
+    /// The form that `wire` reads.
+    pub fn record<'b>(&'b self, topic: Topic) -> wire::Record<'b>
+    where
+        'a: 'b,
+    {
+        wire::Record {
+            topic,
+            offset: self.offset,
+            timestamp: Time::from_millis(self.timestamp_ms),
+            key: self.key,
+            value: self.value,
+            headers: &self.headers,
+        }
+    }
+}
+
+impl Batch {
+    /// An empty batch of a claim.
+    pub fn new(claim: u64) -> Self {
+        Batch { claim, ..Batch::default() }
+    }
+
+    /// Copies a message.
+    pub fn push(&mut self, message: &BorrowedMessage<'_>) {
+        let key = message.key().map(|bytes| self.copy(bytes));
+        let value = message.payload().map(|bytes| self.copy(bytes));
+        let start = self.headers.len();
+        if let Some(headers) = message.headers() {
+            for index in 0..headers.count() {
+                // The client panics on a header name that is not UTF-8; such a header is none of ours.
+                let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));
+                if let Ok(Some(header)) = header {
+                    let name = self.copy(header.key.as_bytes());
+                    let value = header.value.map(|bytes| self.copy(bytes));
+                    self.headers.push((name, value));
+                }
+            }
+        }
+        self.records.push(Entry {
+            offset: Offset(message.offset()),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+            key,
+            value,
+            headers: start..self.headers.len(),
+        });
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        start..self.arena.len()
+    }
+
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is neither a record nor an advance.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.advance.is_none()
+    }
+
+    /// How many bytes of records.
+    pub fn bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
+        self.records.iter().map(|entry| Stored {
+            offset: entry.offset,
+            timestamp_ms: entry.timestamp_ms,
+            key: entry.key.as_ref().map(|range| self.slice(range)),
+            value: entry.value.as_ref().map(|range| self.slice(range)),
+            headers: self
+                .headers
+                .get(entry.headers.clone())
+                .unwrap_or_default()
+                .iter()
+                .map(|(name, value)| {
+                    let name = std::str::from_utf8(self.slice(name)).unwrap_or_default();
+                    (name, value.as_ref().map(|range| self.slice(range)))
+                })
+                .collect(),
+        })
+    }
+
+    fn slice(&self, range: &Range<usize>) -> &[u8] {
+        self.arena.get(range.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,522 @@
+//! The polling thread: one consumer of the group, one lane per assigned partition.
+//!
+//! Partitions are assigned paused: their owner claims them first, and then asks for a seek to where the
+//! checkpoint stands. Kafka's committed offsets feed lag tools and nothing else.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Offset as KafkaOffset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Message},
+    types::RDKafkaRespErr,
+};
+use tokio::sync::mpsc as queue;
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, batch::Batch};
+use crate::domain::{Offset, PartitionId};
+
+/// How long an empty poll waits; bounds how late a seek or a stop is seen.
+const IDLE_POLL: Duration = Duration::from_millis(20);
+/// A full queue is waited for; past this the partition is paused, though it costs the prefetch.
+const BLOCKED_MAX: Duration = Duration::from_secs(1);
+const BATCH_BYTES_MAX: usize = 1 << 20;
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+
+/// Who takes the records of the assigned partitions.
+pub trait Owner: Send + Sync + 'static {
+    /// The partition is assigned, paused: claim it, then [`Handle::seek`].
+    fn assign(&self, id: PartitionId, batches: queue::Receiver<Batch>, progress: Arc<Progress>);
+
+    /// Finish what is in flight for these partitions and let go of them; blocks within a bound. With `lost`
+    /// others may own them already: nothing is worth finishing.
+    fn revoke(&self, ids: &[PartitionId], lost: bool);
+
+    /// The consumer found an offset that the log does not hold, somewhere: look where.
+    fn suspect(&self);
+}
+
+/// How far a partition is committed in the store, for Kafka's committed offsets.
+#[derive(Debug)]
+pub struct Progress(AtomicI64);
+
+impl Progress {
+    /// The store acknowledged a checkpoint.
+    pub fn acknowledged(&self, next: Offset) {
+        self.0.store(next.0, Ordering::Relaxed);
+    }
+}
+
+enum Command {
+    Seek { id: PartitionId, claim: u64, offset: Offset },
+    Hold { id: PartitionId },
+}
+
+/// The workers' side of the polling thread.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    rounds: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// Delivers the partition from `offset` on, in batches that bear `claim`.
+    pub fn seek(&self, id: PartitionId, claim: u64, offset: Offset) {
+        self.send(Command::Seek { id, claim, offset });
+    }
+
+    /// Delivers nothing of the partition until the next [`Handle::seek`]; it stays assigned.
+    pub fn hold(&self, id: PartitionId) {
+        self.send(Command::Hold { id });
+    }
+
+    /// How many times the thread has polled: a thread that does not may have lost its partitions unseen.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, command: Command) {
+        // The thread is gone only when the process stops: then nobody needs the partition.
+        drop(self.commands.send(command));
+    }
+}
+
+/// Bounds of what the thread hands over.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The most records in a batch.
+    pub batch_records_max: usize,
+    /// The most batches waiting per partition.
+    pub queue_batches_max: usize,
+}
+
+/// What goes between the parts of the thread before it runs.
+pub struct Prepared {
+    commands: mpsc::Receiver<Command>,
+    handle: Handle,
+}
+
+/// Makes the handle that the owner needs before the thread starts.
+pub fn prepare() -> (Handle, Prepared) {
+    let (sender, commands) = mpsc::channel();
+    let handle = Handle { commands: sender, rounds: Arc::new(AtomicU64::new(0)) };
+    (handle.clone(), Prepared { commands, handle })
+}
+
+/// Joins the group and polls until `stop`; then the owner lets go of every partition.
+pub fn spawn(
+    cluster: &Cluster,
+    owner: Arc<dyn Owner>,
+    bounds: Bounds,
+    prepared: Prepared,
+    stop: CancellationToken,
+) -> Result<JoinHandle<Result<(), KafkaError>>, KafkaError> {
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let context =
+        Context { cluster: cluster.clone(), owner: Arc::clone(&owner), changes: Arc::clone(&changes) };
+    let group = &cluster.settings().group;
+    let consumer: BaseConsumer<Context> = cluster
+        .client(&[
+            ("group.id", group),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("isolation.level", "read_committed"),
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "1000"),
+            // The default waits a second once the prefetch is full.
+            ("fetch.queue.backoff.ms", "10"),
+            ("fetch.wait.max.ms", "100"),
+            ("queued.min.messages", "50000"),
+            ("queued.max.messages.kbytes", "65536"),
+        ])
+        .create_with_context(context)?;
+    let topics: Vec<&str> =
+        crate::domain::Topic::ALL.into_iter().map(|topic| cluster.topic_name(topic)).collect();
+    consumer.subscribe(&topics)?;
+    let mut poller = Poller {
+        cluster: cluster.clone(),
+        consumer,
+        owner,
+        changes,
+        lanes: HashMap::new(),
+        bounds,
+        commands: prepared.commands,
+        retries: Vec::new(),
+        handle: prepared.handle,
+        committed_at: Instant::now(),
+    };
+    std::thread::Builder::new()
+        .name("poller".to_owned())
+        .spawn(move || poller.run(&stop))
+        .map_err(|error| KafkaError::ClientCreation(format!("no thread for polling: {error}")))
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Assigned(PartitionId),
+    Revoked(PartitionId),
+}
+
+struct Context {
+    cluster: Cluster,
+    owner: Arc<dyn Owner>,
+    changes: Arc<Mutex<Vec<Change>>>,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka client");
+    }
+}
+
+impl ConsumerContext for Context {
+    // The default ignores errors and knows nothing of pausing.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let ids = self.ids(partitions);
+        let result = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.note(ids.iter().map(|id| Change::Assigned(*id)));
+            // No committed offset is asked for: the claim tells where to go on.
+            partitions
+                .set_all_offsets(KafkaOffset::Beginning)
+                .and_then(|()| {
+                    if cooperative {
+                        consumer.incremental_assign(partitions)
+                    } else {
+                        consumer.assign(partitions)
+                    }
+                })
+                .and_then(|()| consumer.pause(partitions))
+        } else {
+            self.owner.revoke(&ids, consumer.assignment_lost());
+            self.note(ids.iter().map(|id| Change::Revoked(*id)));
+            if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
+        };
+        match result {
+            Ok(()) => tracing::info!(?event, partitions = ids.len(), "rebalanced"),
+            Err(error) => tracing::error!(%error, ?event, "rebalancing failed"),
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), KafkaError>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "kafka's committed offsets were not updated");
+        }
+    }
+}
+
+impl Context {
+    fn ids(&self, list: &TopicPartitionList) -> Vec<PartitionId> {
+        list.elements()
+            .iter()
+            .filter_map(|element| {
+                let topic = self.cluster.topic(element.topic())?;
+                Some(PartitionId { topic, partition: element.partition() })
+            })
+            .collect()
+    }
+
+    fn note(&self, changes: impl Iterator<Item = Change>) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).extend(changes);
+    }
+}
+
+struct Poller {
+    cluster: Cluster,
+    consumer: BaseConsumer<Context>,
+    owner: Arc<dyn Owner>,
+    changes: Arc<Mutex<Vec<Change>>>,
+    lanes: HashMap<PartitionId, Lane>,
+    bounds: Bounds,
+    commands: mpsc::Receiver<Command>,
+    retries: Vec<Command>,
+    handle: Handle,
+    committed_at: Instant,
+}
+
+struct Lane {
+    batches: queue::Sender<Batch>,
+    progress: Arc<Progress>,
+    committed: i64,
+    /// The claim that the consumer's position belongs to; `None` while held.
+    claim: Option<u64>,
+    building: Batch,
+    /// The furthest offset handed over.
+    handed: Offset,
+    /// What the full queue did not take; not empty only while paused for it.
+    parked: VecDeque<Batch>,
+}
+
+impl Poller {
+    fn run(&mut self, stop: &CancellationToken) -> Result<(), KafkaError> {
+        while !stop.is_cancelled() {
+            self.handle.rounds.fetch_add(1, Ordering::Relaxed);
+            self.obey();
+            self.unpark();
+            self.poll_available()?;
+            self.hand_over_all();
+            self.hand_over_positions();
+            self.commit_progress(CommitMode::Async);
+            if let Some(result) = self.consumer.poll(IDLE_POLL) {
+                let key = Self::take(&self.cluster, &mut self.lanes, &self.owner, result)?;
+                self.hand_over_full(key);
+            }
+            self.adopt_changes();
+        }
+        let ids: Vec<PartitionId> = self.lanes.keys().copied().collect();
+        self.owner.revoke(&ids, false);
+        self.commit_progress(CommitMode::Sync);
+        self.lanes.clear();
+        self.consumer.unsubscribe();
+        Ok(())
+    }
+
+    /// Takes what is prefetched, up to a round's worth: seeks and rebalances are not to wait for long.
+    fn poll_available(&mut self) -> Result<(), KafkaError> {
+        for _ in 0..10_000 {
+            let Some(result) = self.consumer.poll(Duration::ZERO) else { break };
+            let key = Self::take(&self.cluster, &mut self.lanes, &self.owner, result)?;
+            self.hand_over_full(key);
+        }
+        self.adopt_changes();
+        Ok(())
+    }
+
+    fn take(
+        cluster: &Cluster,
+        lanes: &mut HashMap<PartitionId, Lane>,
+        owner: &Arc<dyn Owner>,
+        result: Result<BorrowedMessage<'_>, KafkaError>,
+    ) -> Result<Option<PartitionId>, KafkaError> {
+        match result {
+            Ok(message) => {
+                let Some(topic) = cluster.topic(message.topic()) else { return Ok(None) };
+                let id = PartitionId { topic, partition: message.partition() };
+                let Some(lane) = lanes.get_mut(&id) else { return Ok(None) };
+                let Some(claim) = lane.claim else { return Ok(None) };
+                lane.building.claim = claim;
+                lane.building.push(&message);
+                let full = lane.building.bytes() >= BATCH_BYTES_MAX;
+                lane.handed = lane.handed.max(Offset(message.offset()).next());
+                // Counted by the caller against the bound on records.
+                Ok((full || lane.building.len() > 0).then_some(id))
+            }
+            Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            )) => {
+                owner.suspect();
+                Ok(None)
+            }
+            Err(fatal @ KafkaError::MessageConsumptionFatal(_)) => Err(fatal),
+            Err(error) => {
+                tracing::warn!(%error, "polling");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Hands over a batch that has reached a bound.
+    fn hand_over_full(&mut self, id: Option<PartitionId>) {
+        let Some(id) = id else { return };
+        let bounds = self.bounds;
+        if let Some(lane) = self.lanes.get(&id)
+            && (lane.building.len() >= bounds.batch_records_max || lane.building.bytes() >= BATCH_BYTES_MAX)
+        {
+            self.hand_over(id);
+        }
+    }
+
+    fn hand_over_all(&mut self) {
+        let ready: Vec<PartitionId> =
+            self.lanes.iter().filter(|(_, lane)| !lane.building.is_empty()).map(|(id, _)| *id).collect();
+        for id in ready {
+            self.hand_over(id);
+        }
+    }
+
+    /// Waits for a place in the queue; past [`BLOCKED_MAX`] the partition is paused and the batch parked.
+    fn hand_over(&mut self, id: PartitionId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let batch = std::mem::take(&mut lane.building);
+        if !lane.parked.is_empty() {
+            lane.parked.push_back(batch);
+            return;
+        }
+        let blocked_since = Instant::now();
+        let mut batch = batch;
+        loop {
+            match lane.batches.try_send(batch) {
+                Ok(()) | Err(queue::error::TrySendError::Closed(_)) => return,
+                Err(queue::error::TrySendError::Full(back)) => batch = back,
+            }
+            if blocked_since.elapsed() > BLOCKED_MAX {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        lane.parked.push_back(batch);
+        if let Err(error) = self.consumer.pause(&self.cluster.list([id])) {
+            tracing::warn!(%error, partition = %id, "pausing a blocked partition");
+        }
+    }
+
+    fn unpark(&mut self) {
+        for (id, lane) in &mut self.lanes {
+            if lane.parked.is_empty() {
+                continue;
+            }
+            while let Some(batch) = lane.parked.pop_front() {
+                if let Err(queue::error::TrySendError::Full(back)) = lane.batches.try_send(batch) {
+                    lane.parked.push_front(back);
+                    break;
+                }
+            }
+            if lane.parked.is_empty()
+                && lane.claim.is_some()
+                && let Err(error) = self.consumer.resume(&self.cluster.list([*id]))
+            {
+                tracing::warn!(%error, partition = %id, "resuming a blocked partition");
+            }
+        }
+    }
+
+    /// After an empty poll the position has passed the markers of transactions: the fold follows.
+    fn hand_over_positions(&mut self) {
+        let Ok(positions) = self.consumer.position() else { return };
+        for element in positions.elements() {
+            let Some(topic) = self.cluster.topic(element.topic()) else { continue };
+            let id = PartitionId { topic, partition: element.partition() };
+            let (Some(lane), KafkaOffset::Offset(offset)) = (self.lanes.get_mut(&id), element.offset())
+            else {
+                continue;
+            };
+            let (Some(claim), true) = (lane.claim, Offset(offset) > lane.handed && lane.parked.is_empty())
+            else {
+                continue;
+            };
+            let mut batch = Batch::new(claim);
+            batch.advance = Some(Offset(offset));
+            if lane.batches.try_send(batch).is_ok() {
+                lane.handed = Offset(offset);
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        let mut commands = std::mem::take(&mut self.retries);
+        commands.extend(self.commands.try_iter());
+        for command in commands {
+            match command {
+                Command::Seek { id, claim, offset } => self.seek(id, claim, offset),
+                Command::Hold { id } => {
+                    if let Some(lane) = self.lanes.get_mut(&id) {
+                        lane.hold();
+                        if let Err(error) = self.consumer.pause(&self.cluster.list([id])) {
+                            tracing::warn!(%error, partition = %id, "holding a partition");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn seek(&mut self, id: PartitionId, claim: u64, offset: Offset) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.hold();
+        let topic = self.cluster.topic_name(id.topic);
+        let sought = self
+            .consumer
+            .seek(topic, id.partition, KafkaOffset::Offset(offset.0), Duration::from_secs(1))
+            .and_then(|()| self.consumer.resume(&self.cluster.list([id])));
+        match sought {
+            Ok(()) => {
+                lane.claim = Some(claim);
+                lane.building = Batch::new(claim);
+                lane.handed = offset;
+            }
+            Err(error) => {
+                // Just assigned: librdkafka refuses until its own state has followed.
+                tracing::debug!(%error, partition = %id, "the seek is tried again");
+                self.retries.push(Command::Seek { id, claim, offset });
+            }
+        }
+    }
+
+    fn adopt_changes(&mut self) {
+        let changes = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        for change in changes {
+            match change {
+                Change::Assigned(id) => {
+                    let (batches, receiver) = queue::channel(self.bounds.queue_batches_max);
+                    let progress = Arc::new(Progress(AtomicI64::new(-1)));
+                    self.lanes.insert(
+                        id,
+                        Lane {
+                            batches,
+                            progress: Arc::clone(&progress),
+                            committed: -1,
+                            claim: None,
+                            building: Batch::default(),
+                            handed: Offset(0),
+                            parked: VecDeque::new(),
+                        },
+                    );
+                    self.owner.assign(id, receiver, progress);
+                }
+                Change::Revoked(id) => {
+                    self.lanes.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// For lag tools only. Never more than the store has acknowledged.
+    fn commit_progress(&mut self, mode: CommitMode) {
+        if matches!(mode, CommitMode::Async) && self.committed_at.elapsed() < COMMIT_EVERY {
+            return;
+        }
+        self.committed_at = Instant::now();
+        let mut list = TopicPartitionList::new();
+        for (id, lane) in &mut self.lanes {
+            let next = lane.progress.0.load(Ordering::Relaxed);
+            if next > lane.committed {
+                lane.committed = next;
+                let topic = self.cluster.topic_name(id.topic);
+                if list.add_partition_offset(topic, id.partition, KafkaOffset::Offset(next)).is_err() {
+                    return;
+                }
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, mode)
+        {
+            tracing::debug!(%error, "kafka's committed offsets were not updated");
+        }
+    }
+}
+
+impl Lane {
+    fn hold(&mut self) {
+        self.claim = None;
+        self.building = Batch::default();
+        self.parked.clear();
+    }
+}

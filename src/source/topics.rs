@@ -1,0 +1,174 @@
+//! What the topics must be, checked at the start; the two that the projector needs are created if missing.
+
+use std::time::Duration;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use super::Cluster;
+use crate::domain::Topic;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The topics are not what they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// Nobody can say what is missing but an operator.
+    #[error("topic {topic} does not exist: create it, or correct its name in the configuration")]
+    Missing {
+        /// Its name.
+        topic: String,
+    },
+    /// Compaction drops what a rebuild would need.
+    #[error(
+        "topic {topic} has cleanup.policy={policy}: a balance needs every record, so set cleanup.policy=delete"
+    )]
+    Compacted {
+        /// Its name.
+        topic: String,
+        /// What the broker said.
+        policy: String,
+    },
+    /// Decisions are read in order and for ever.
+    #[error("topic {topic} has {setting}={found}: it must be {wanted}")]
+    Setting {
+        /// Its name.
+        topic: String,
+        /// Which setting.
+        setting: &'static str,
+        /// What the broker said.
+        found: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// The broker did not answer: worth another try.
+    #[error("the broker did not answer about topic {topic}: {error}")]
+    Unanswered {
+        /// Its name.
+        topic: String,
+        /// What the client said.
+        error: KafkaError,
+    },
+}
+
+/// How many partitions a topic has; `None` where it does not exist.
+pub fn partitions(inquirer: &BaseConsumer, topic: &str) -> Result<Option<usize>, TopicError> {
+    let unanswered = |error| TopicError::Unanswered { topic: topic.to_owned(), error };
+    let metadata = inquirer.fetch_metadata(Some(topic), TIMEOUT).map_err(unanswered)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()))
+        .map(|count| count.filter(|count| *count > 0))
+}
+
+/// Checks the two topics that are folded and returns their partition counts.
+pub async fn check_folded(
+    cluster: &Cluster,
+    inquirer: &BaseConsumer,
+) -> Result<Vec<(Topic, usize)>, TopicError> {
+    let mut counts = Vec::new();
+    for topic in Topic::ALL {
+        let name = cluster.topic_name(topic);
+        let count =
+            partitions(inquirer, name)?.ok_or_else(|| TopicError::Missing { topic: name.to_owned() })?;
+        if !cluster.is_embedded() {
+            let policy = setting(cluster, name, "cleanup.policy").await?;
+            if policy != "delete" {
+                return Err(TopicError::Compacted { topic: name.to_owned(), policy });
+            }
+        }
+        counts.push((topic, count));
+    }
+    Ok(counts)
+}
+
+/// Creates the decisions and the dead-letter topic where missing, and checks their settings.
+pub async fn check_own(cluster: &Cluster, inquirer: &BaseConsumer) -> Result<(), TopicError> {
+    if cluster.is_embedded() {
+        return Ok(());
+    }
+    let settings = cluster.settings();
+    for (name, own_partitions, retention) in
+        [(&settings.decisions_topic, 1, "-1"), (&settings.dead_letter_topic, 1, "-1")]
+    {
+        if partitions(inquirer, name)?.is_none() {
+            create(cluster, name, own_partitions, retention).await?;
+        }
+        let policy = setting(cluster, name, "cleanup.policy").await?;
+        if policy != "delete" {
+            return Err(TopicError::Compacted { topic: name.clone(), policy });
+        }
+    }
+    let decisions = &settings.decisions_topic;
+    if let Some(count) = partitions(inquirer, decisions)?
+        && count != 1
+    {
+        return Err(TopicError::Setting {
+            topic: decisions.clone(),
+            setting: "partitions",
+            found: count.to_string(),
+            wanted: "1, for decisions have one order",
+        });
+    }
+    let retention = setting(cluster, decisions, "retention.ms").await?;
+    if retention != "-1" {
+        return Err(TopicError::Setting {
+            topic: decisions.clone(),
+            setting: "retention.ms",
+            found: retention,
+            wanted: "-1, for a rebuild needs every decision",
+        });
+    }
+    Ok(())
+}
+
+async fn create(
+    cluster: &Cluster,
+    name: &str,
+    own_partitions: i32,
+    retention: &str,
+) -> Result<(), TopicError> {
+    let unanswered = |error| TopicError::Unanswered { topic: name.to_owned(), error };
+    let topic =
+        NewTopic::new(name, own_partitions, TopicReplication::Fixed(cluster.settings().replication_factor))
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", retention);
+    let results = admin(cluster)
+        .map_err(unanswered)?
+        .create_topics([&topic], &AdminOptions::new().operation_timeout(Some(TIMEOUT)))
+        .await
+        .map_err(unanswered)?;
+    for result in results {
+        match result {
+            // Another process may have created it meanwhile.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(unanswered(KafkaError::AdminOp(code))),
+        }
+    }
+    Ok(())
+}
+
+async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, TopicError> {
+    let unanswered = |error| TopicError::Unanswered { topic: topic.to_owned(), error };
+    let answers = admin(cluster)
+        .map_err(unanswered)?
+        .describe_configs(
+            [&ResourceSpecifier::Topic(topic)],
+            &AdminOptions::new().request_timeout(Some(TIMEOUT)),
+        )
+        .await
+        .map_err(unanswered)?;
+    let mut found = None;
+    for answer in answers {
+        let resource = answer.map_err(|code| unanswered(KafkaError::AdminOp(code)))?;
+        found = resource.get(key).and_then(|entry| entry.value.clone()).or(found);
+    }
+    Ok(found.unwrap_or_default())
+}
+
+fn admin(cluster: &Cluster) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+    cluster.client(&[]).create()
+}

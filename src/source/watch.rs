@@ -1,0 +1,120 @@
+//! What the broker says of the log's ends, asked for twice a second: the ground of freshness.
+//!
+//! Cached watermarks go on saying "caught up" while a broker hangs. So a thread asks, notes the instant at
+//! which it asked, and says nothing where no answer comes.
+
+use std::{
+    collections::HashMap,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Offset as KafkaOffset,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Cluster;
+use crate::domain::{Offset, PartitionId, Topic};
+
+/// An end of the log, and when the broker was asked for it.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// Before the request was sent: whoever has reached `offset` is caught up as of this instant.
+    pub asked: Instant,
+    /// The high watermark.
+    pub offset: Offset,
+}
+
+/// What is known of the log.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    /// The newest answer for each partition.
+    pub ends: HashMap<PartitionId, End>,
+    /// Topics whose number of partitions is not the pinned one: what the broker has now.
+    pub repartitioned: HashMap<Topic, usize>,
+}
+
+/// Asks until `stop`, and publishes each answer.
+pub fn spawn(
+    cluster: &Cluster,
+    pinned: HashMap<Topic, usize>,
+    every: Duration,
+    stop: CancellationToken,
+) -> Result<(watch::Receiver<Watched>, JoinHandle<()>), KafkaError> {
+    let (sender, receiver) = watch::channel(Watched::default());
+    let mut watcher =
+        Watcher { inquirer: cluster.inquirer("read_uncommitted")?, cluster: cluster.clone(), pinned };
+    let thread = std::thread::Builder::new().name("watermarks".to_owned());
+    let join = thread
+        .spawn(move || {
+            let mut rounds = 0_u32;
+            while !stop.is_cancelled() {
+                watcher.ask_ends(&sender);
+                if rounds % 8 == 0 {
+                    watcher.ask_partitions(&sender);
+                }
+                rounds = rounds.wrapping_add(1);
+                std::thread::sleep(every);
+            }
+        })
+        .map_err(|error| KafkaError::ClientCreation(format!("no thread for the watermarks: {error}")))?;
+    Ok((receiver, join))
+}
+
+struct Watcher {
+    cluster: Cluster,
+    inquirer: BaseConsumer,
+    pinned: HashMap<Topic, usize>,
+}
+
+impl Watcher {
+    fn ask_ends(&mut self, sender: &watch::Sender<Watched>) {
+        let ids = self.pinned.iter().flat_map(|(topic, partitions)| {
+            (0..i32::try_from(*partitions).unwrap_or(i32::MAX))
+                .map(|partition| PartitionId { topic: *topic, partition })
+        });
+        let mut list = self.cluster.list(ids);
+        if list.set_all_offsets(KafkaOffset::End).is_err() {
+            return;
+        }
+        let asked = Instant::now();
+        match self.inquirer.offsets_for_times(list, Duration::from_secs(1)) {
+            Ok(answer) => sender.send_modify(|watched| {
+                for element in answer.elements() {
+                    let (Some(topic), KafkaOffset::Offset(offset), Ok(())) =
+                        (self.cluster.topic(element.topic()), element.offset(), element.error())
+                    else {
+                        continue;
+                    };
+                    let id = PartitionId { topic, partition: element.partition() };
+                    watched.ends.insert(id, End { asked, offset: Offset(offset) });
+                }
+            }),
+            Err(error) => tracing::debug!(%error, "the broker did not name the log's ends"),
+        }
+        // Errors and throttling are served by a poll; there is nothing to read.
+        drop(self.inquirer.poll(Duration::ZERO));
+    }
+
+    fn ask_partitions(&mut self, sender: &watch::Sender<Watched>) {
+        for (topic, pinned) in &self.pinned {
+            let name = self.cluster.topic_name(*topic);
+            let Ok(metadata) = self.inquirer.fetch_metadata(Some(name), Duration::from_secs(1)) else {
+                continue;
+            };
+            let Some(found) = metadata.topics().iter().find(|found| found.name() == name) else { continue };
+            let count = found.partitions().len();
+            // While a topic is being deleted or elected, the broker names no partition: that is no answer.
+            if count == *pinned || count == 0 || found.error().is_some() {
+                continue;
+            }
+            sender.send_modify(|watched| {
+                watched.repartitioned.insert(*topic, count);
+            });
+        }
+    }
+}
