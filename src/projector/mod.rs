@@ -1,1 +1,350 @@
-//! (in the making)
+//! The write side: the loop from a polled batch to a commit; dead letters, quarantine, halts.
+//!
+//! [`run`] settles the generation, joins the consumer group and gives each assigned partition an owner
+//! ([`partition`]), a task that claims it and folds it. Owners share nothing but what is read only.
+
+mod cache;
+mod dead_letters;
+pub mod generation;
+mod metrics;
+mod partition;
+
+use std::{
+    collections::HashMap,
+    hash::Hasher,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use prometheus_client::registry::Registry;
+use rdkafka::{consumer::BaseConsumer, error::KafkaError};
+use siphasher::sip::SipHasher13;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{generation::Birth, metrics::Metrics};
+use crate::{
+    config,
+    domain::{FOLD_VERSION, FingerprintKey, Parameters, PartitionId, Rules, Subject},
+    source::{
+        Cluster,
+        batch::Batch,
+        poller::{self, Handle, Owner, Progress},
+        producer::Producer,
+        topics::{self, TopicError},
+        watch::{self as watermarks, Watched},
+    },
+    store::{Generation, Halt, StoreError, WriteStore},
+};
+
+const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// What the owners of all partitions of a process share.
+struct Shared {
+    store: Arc<dyn WriteStore>,
+    cluster: Cluster,
+    generation: Generation,
+    birth: Birth,
+    rules: Rules,
+    settings: config::Projector,
+    poller: Handle,
+    producer: Producer,
+    inquirer: Arc<BaseConsumer>,
+    watched: watch::Receiver<Watched>,
+    homes: ArcSwap<HashMap<Subject, i32>>,
+    trouble: ArcSwapOption<Halt>,
+    suspects: AtomicU64,
+    owned: AtomicUsize,
+    metrics: Metrics,
+    instance: String,
+}
+
+impl Shared {
+    /// Fills a store that lost everything again, from what the decisions topic says.
+    async fn bear(&self) -> Result<(), StoreError> {
+        let cluster = self.cluster.clone();
+        let decisions = tokio::task::spawn_blocking(move || generation::read(&cluster)).await;
+        let decisions = match decisions {
+            Ok(Ok(decisions)) => decisions,
+            Ok(Err(error)) => return Err(StoreError::Transient { reason: error.to_string() }),
+            Err(error) => return Err(StoreError::Transient { reason: error.to_string() }),
+        };
+        self.homes.store(Arc::new(decisions.homes));
+        give_birth(self.store.as_ref(), &self.birth).await
+    }
+
+    async fn watermarks(&self, id: PartitionId) -> Result<(i64, i64), KafkaError> {
+        let (cluster, inquirer) = (self.cluster.clone(), Arc::clone(&self.inquirer));
+        let asked = tokio::task::spawn_blocking(move || {
+            crate::source::watermarks(&cluster, &inquirer, id, Duration::from_secs(5))
+        });
+        asked.await.unwrap_or(Err(KafkaError::Canceled))
+    }
+
+    fn home(&self, subject: &Subject) -> Option<i32> {
+        let homes = self.homes.load();
+        if homes.is_empty() { None } else { homes.get(subject).copied() }
+    }
+
+    fn trouble(&self) -> Option<Halt> {
+        self.trouble.load().as_ref().map(|halt| Halt::clone(halt))
+    }
+
+    fn suspects(&self) -> u64 {
+        self.suspects.load(Ordering::Relaxed)
+    }
+
+    fn count_owned(&self, owned: usize) {
+        self.owned.store(owned, Ordering::Relaxed);
+        self.metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
+    }
+
+    /// This partition's share of the memory for cells.
+    fn cache_bytes_max(&self) -> usize {
+        let owned = self.owned.load(Ordering::Relaxed).max(1);
+        self.settings.cache_bytes_max.checked_div(owned).unwrap_or_default()
+    }
+}
+
+/// Projects until `stop`. Returns an error only for what a restart or a human must mend: a broker or a store
+/// that does not answer is waited for.
+pub async fn run(
+    config: &config::Config,
+    cluster: Cluster,
+    store: Arc<dyn WriteStore>,
+    registry: &mut Registry,
+    instance: String,
+) -> anyhow::Result<Projector> {
+    let metrics = Metrics::new(registry);
+    let inquirer = Arc::new(cluster.inquirer("read_uncommitted").context("kafka settings")?);
+    let producer = Producer::new(&cluster).context("kafka settings")?;
+    let counts = until_answered("topics", || async {
+        topics::check_own(&cluster, &inquirer).await?;
+        topics::check_folded(&cluster, &inquirer).await
+    })
+    .await?;
+    until_answered("store", || store.check(true)).await.context("the store cannot be used")?;
+    let generation = Generation(config.generation);
+    let parameters = Parameters {
+        fold_version: FOLD_VERSION,
+        zone: config.zone.clone(),
+        event_window: config.wire.event_window,
+        value_bytes_max: config.wire.value_bytes_max,
+        depth_max: config.wire.depth_max,
+        fingerprint_key: FingerprintKey(rand::random()),
+    };
+    let birth = until_answered("decisions", || {
+        generation::settle(&cluster, &producer, generation, parameters.clone(), &counts)
+    })
+    .await?;
+    until_answered("store", || give_birth(store.as_ref(), &birth)).await?;
+    let homes = until_answered("decisions", || async { generation::read(&cluster) }).await?.homes;
+    let rules = Rules::new(&birth.parameters).context("the generation's parameters")?;
+
+    let stop = CancellationToken::new();
+    let half_beat = Duration::from_millis(config.projector.heartbeat_ms.max(2).div_euclid(2));
+    let (watched, _) = watermarks::spawn(&cluster, birth.counts(), half_beat, stop.clone())?;
+    let (handle, prepared) = poller::prepare();
+    let shared = Arc::new(Shared {
+        store,
+        cluster: cluster.clone(),
+        generation,
+        birth,
+        rules,
+        settings: config.projector.clone(),
+        poller: handle,
+        producer,
+        inquirer,
+        watched,
+        homes: ArcSwap::from_pointee(homes),
+        trouble: ArcSwapOption::empty(),
+        suspects: AtomicU64::new(0),
+        owned: AtomicUsize::new(0),
+        metrics,
+        instance,
+    });
+    let supervisor = Arc::new(Supervisor {
+        shared: Arc::clone(&shared),
+        runtime: tokio::runtime::Handle::current(),
+        owners: Mutex::new(HashMap::new()),
+    });
+    let bounds = poller::Bounds {
+        batch_records_max: config.projector.batch_records_max,
+        queue_batches_max: config.projector.queue_batches_max,
+    };
+    let thread = poller::spawn(&cluster, supervisor, bounds, prepared, stop.clone())?;
+    tokio::spawn(guard_store(Arc::clone(&shared), stop.clone()));
+    Ok(Projector { stop, thread })
+}
+
+/// A running write side.
+pub struct Projector {
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<Result<(), KafkaError>>,
+}
+
+impl Projector {
+    /// Waits for `shutdown`, then stops in order: no more polling, what is in flight is finished, partitions
+    /// are released. An error where the consumer cannot go on.
+    pub async fn until(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Projector { stop, thread } = self;
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        tokio::pin!(joined);
+        let ended = tokio::select! {
+            ended = &mut joined => ended,
+            () = shutdown.cancelled() => {
+                stop.cancel();
+                joined.await
+            }
+        };
+        stop.cancel();
+        match ended? {
+            Ok(result) => result.context("the consumer cannot go on"),
+            Err(_) => anyhow::bail!("the polling thread panicked"),
+        }
+    }
+}
+
+/// A remedy of "try again" for errors at the start.
+trait Retriable {
+    fn is_retriable(&self) -> bool;
+}
+
+impl Retriable for TopicError {
+    fn is_retriable(&self) -> bool {
+        matches!(self, TopicError::Unanswered { .. })
+    }
+}
+
+impl Retriable for generation::GenerationError {
+    fn is_retriable(&self) -> bool {
+        matches!(self, generation::GenerationError::Unanswered(_))
+    }
+}
+
+impl Retriable for StoreError {
+    fn is_retriable(&self) -> bool {
+        matches!(self, StoreError::Transient { .. })
+    }
+}
+
+async fn until_answered<T, E, F, A>(what: &str, mut ask: A) -> Result<T, E>
+where
+    E: Retriable + std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+    A: FnMut() -> F,
+{
+    loop {
+        match ask().await {
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(what, %error, "waiting");
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Sets the checkpoints that are missing, and the pointer where nobody set it.
+async fn give_birth(store: &dyn WriteStore, birth: &Birth) -> Result<(), StoreError> {
+    store.bear(birth.generation, &birth.starts()).await?;
+    if birth.active {
+        store.activate(None, birth.generation).await?;
+    }
+    Ok(())
+}
+
+/// A store that evicts is no database: every partition halts.
+async fn guard_store(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STORE_CHECK_EVERY) => {}
+        }
+        if let Err(StoreError::Corrupt { reason }) = shared.store.check(false).await {
+            let remedy = "set maxmemory-policy noeviction, give the store memory, and rebuild".to_owned();
+            shared.trouble.store(Some(Arc::new(Halt { reason, remedy })));
+        }
+    }
+}
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    runtime: tokio::runtime::Handle,
+    owners: Mutex<HashMap<PartitionId, (CancellationToken, JoinHandle<()>)>>,
+}
+
+impl Owner for Supervisor {
+    fn assign(&self, id: PartitionId, batches: mpsc::Receiver<Batch>, progress: Arc<Progress>) {
+        if self.shared.birth.start(id).is_none() {
+            tracing::error!(partition = %id, "not folded: the generation was born without this partition");
+            return;
+        }
+        let stop = CancellationToken::new();
+        let task = partition::own(Arc::clone(&self.shared), id, batches, progress, stop.clone());
+        let task = self.runtime.spawn(task);
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.insert(id, (stop, task));
+        self.shared.count_owned(owners.len());
+    }
+
+    fn revoke(&self, ids: &[PartitionId], lost: bool) {
+        let leaving: Vec<_> = {
+            let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+            let leaving = ids.iter().filter_map(|id| owners.remove(id)).collect();
+            self.shared.count_owned(owners.len());
+            leaving
+        };
+        for id in ids {
+            self.shared.metrics.forget(*id);
+        }
+        for (stop, task) in &leaving {
+            stop.cancel();
+            if lost {
+                task.abort();
+            }
+        }
+        let bound = Duration::from_millis(self.shared.settings.shutdown_ms_max);
+        self.runtime.block_on(async {
+            let deadline = tokio::time::Instant::now().checked_add(bound);
+            for (_, mut task) in leaving {
+                let finished = match deadline {
+                    Some(deadline) => tokio::time::timeout_at(deadline, &mut task).await.is_ok(),
+                    None => false,
+                };
+                if !finished {
+                    task.abort();
+                }
+            }
+        });
+    }
+
+    fn suspect(&self) {
+        self.shared.suspects.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A keyed hash of a record's key and value; absent and empty differ.
+fn hash(key: FingerprintKey, record_key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(&key.0);
+    for part in [record_key, value] {
+        match part {
+            None => hasher.write_u8(0),
+            Some(bytes) => {
+                hasher.write_u8(1);
+                hasher.write(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
+                hasher.write(bytes);
+            }
+        }
+    }
+    hasher.finish()
+}

@@ -1,0 +1,867 @@
+//! One partition and its owner: claim, fold, commit, beat; refuse and begin again, or halt.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
+use rdkafka::error::KafkaError;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    cache::Cache,
+    dead_letters,
+    generation::{self, Decision},
+    hash,
+    metrics::Metrics,
+};
+use crate::{
+    domain::{
+        AccountId, Cell, Checkpoint, Class, Compared, CustomerId, Event, Ignored, LastRecord, Offset,
+        Outcome, PartitionId, RecordAt, Rejection, Subject, Time, Topic, fold,
+    },
+    source::{
+        batch::{Batch, Stored},
+        poller::Progress,
+    },
+    store::{
+        CellKey, CellWrite, Claimed, Commit, DueWrite, Halt, PartitionState, Position, Quarantine,
+        QuarantineWrite, StoreError, Token,
+    },
+    wire,
+};
+
+const BACKOFF_MS: (u64, u64) = (50, 2_000);
+const POISON_WINDOW: Duration = Duration::from_secs(60);
+
+/// Owns a partition until `stop`, or until the task is aborted because it was lost.
+pub(super) async fn own(
+    shared: Arc<Shared>,
+    id: PartitionId,
+    mut batches: mpsc::Receiver<Batch>,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) {
+    let mut backoff_ms = BACKOFF_MS.0;
+    let mut claims = 0_u64;
+    while !stop.is_cancelled() {
+        let claimed = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            claimed = claim(&shared, id) => claimed,
+        };
+        let ended = match claimed {
+            Ok(claimed) => {
+                claims = claims.wrapping_add(1);
+                shared.metrics.claimed(id.topic);
+                let mut session = Session::new(&shared, id, &progress, claims, claimed);
+                let ended = session.run(&mut batches, &stop).await;
+                if session.acknowledged_any {
+                    backoff_ms = BACKOFF_MS.0;
+                }
+                ended
+            }
+            Err(error) => Ended::Refused(error),
+        };
+        shared.poller.hold(id);
+        let rounds = shared.poller.rounds();
+        match ended {
+            Ended::Stopped => return,
+            Ended::Suspect => tracing::warn!(partition = %id, "looking at the log again"),
+            Ended::Refused(error) => {
+                shared.metrics.refused(remedy(&error));
+                tracing::warn!(partition = %id, remedy = remedy(&error), %error, "refused");
+                let wait = match error {
+                    StoreError::Fenced { .. } => Duration::from_millis(shared.settings.heartbeat_ms),
+                    StoreError::Unchained { .. }
+                    | StoreError::Missing { .. }
+                    | StoreError::Guarded { .. } => Duration::from_millis(BACKOFF_MS.0),
+                    StoreError::Transient { .. } | StoreError::Corrupt { .. } => {
+                        backoff_ms = backoff_ms.saturating_mul(2).min(BACKOFF_MS.1);
+                        Duration::from_millis(backoff_ms)
+                    }
+                };
+                wait_and_drain(wait, &mut batches, &stop).await;
+            }
+        }
+        // Who has not polled since may have lost the partition without having been told.
+        while shared.poller.rounds() < rounds.saturating_add(2) && !stop.is_cancelled() {
+            wait_and_drain(Duration::from_millis(10), &mut batches, &stop).await;
+        }
+    }
+}
+
+async fn wait_and_drain(wait: Duration, batches: &mut mpsc::Receiver<Batch>, stop: &CancellationToken) {
+    let timer = tokio::time::sleep(wait);
+    tokio::pin!(timer);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = &mut timer => return,
+            // Polled under an older claim; a closed queue is followed by `stop`.
+            batch = batches.recv() => if batch.is_none() { stop.cancelled().await },
+        }
+    }
+}
+
+/// Takes the partition; where the store lost its position, gives birth to it again first.
+async fn claim(shared: &Shared, id: PartitionId) -> Result<Claimed, StoreError> {
+    let token = Token(rand::random());
+    match shared.store.claim(shared.generation, id, token).await {
+        Err(StoreError::Missing { .. }) => {
+            shared.bear().await?;
+            shared.store.claim(shared.generation, id, token).await
+        }
+        other => other,
+    }
+}
+
+fn remedy(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Fenced { .. } => "fenced",
+        StoreError::Unchained { .. } => "unchained",
+        StoreError::Missing { .. } => "missing",
+        StoreError::Guarded { .. } => "guarded",
+        StoreError::Transient { .. } => "transient",
+        StoreError::Corrupt { .. } => "corrupt",
+    }
+}
+
+/// Why a session is over.
+enum Ended {
+    /// An orderly stop: everything in flight is answered.
+    Stopped,
+    /// The store refused: drop everything and begin again with a claim.
+    Refused(StoreError),
+    /// The consumer met an offset that is not there.
+    Suspect,
+}
+
+/// Why a batch was not folded to its end.
+enum Interrupt {
+    Refused(StoreError),
+    Halt(Halt),
+}
+
+impl From<StoreError> for Interrupt {
+    fn from(error: StoreError) -> Self {
+        Interrupt::Refused(error)
+    }
+}
+
+/// What is folded and not yet sent.
+#[derive(Default)]
+struct Pending {
+    cells: HashSet<CellKey>,
+    dues: HashMap<(AccountId, CustomerId), bool>,
+    quarantines: HashMap<Subject, QuarantineWrite>,
+    dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.cells.is_empty() && self.quarantines.is_empty() && self.dead_letters.is_empty()
+    }
+}
+
+/// One claim of one partition.
+struct Session<'a> {
+    shared: &'a Shared,
+    id: PartitionId,
+    progress: &'a Progress,
+    /// The number of the claim, on every batch polled for it.
+    claim: u64,
+    /// What the last commit sent leaves behind.
+    sent: Position,
+    /// What the last commit acknowledged left behind.
+    acknowledged: Position,
+    acknowledged_any: bool,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<Position, StoreError>>>,
+    cache: Cache,
+    quarantined: HashMap<Subject, Quarantine>,
+    pending: Pending,
+    /// Where the fold stands.
+    next: Offset,
+    last: Option<LastRecord>,
+    /// The record before the checkpoint, to be read again before anything is folded.
+    to_verify: Option<LastRecord>,
+    ends: VecDeque<(Instant, Offset)>,
+    /// Samples of the end below our own position, one after the other.
+    ends_short: u32,
+    caught_up: Option<Instant>,
+    poison: VecDeque<Instant>,
+    halt: Option<Halt>,
+    suspect_round: u64,
+    beat: Beat,
+}
+
+struct Beat {
+    claim: u64,
+    number: u64,
+    due: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        shared: &'a Shared,
+        id: PartitionId,
+        progress: &'a Progress,
+        claim: u64,
+        claimed: Claimed,
+    ) -> Self {
+        let checkpoint = claimed.position.checkpoint;
+        Session {
+            shared,
+            id,
+            progress,
+            claim,
+            sent: claimed.position,
+            acknowledged: claimed.position,
+            acknowledged_any: false,
+            in_flight: FuturesOrdered::new(),
+            cache: Cache::new(),
+            quarantined: claimed.quarantined.into_iter().collect(),
+            pending: Pending::default(),
+            next: checkpoint.next,
+            last: checkpoint.last,
+            to_verify: None,
+            ends: VecDeque::new(),
+            ends_short: 0,
+            caught_up: None,
+            poison: VecDeque::new(),
+            halt: None,
+            suspect_round: shared.suspects(),
+            beat: Beat { claim: rand::random(), number: 0, due: true },
+        }
+    }
+
+    async fn run(&mut self, batches: &mut mpsc::Receiver<Batch>, stop: &CancellationToken) -> Ended {
+        match self.look_at_the_log().await {
+            Ok(from) => self.shared.poller.seek(self.id, self.claim, from),
+            Err(Interrupt::Halt(halt)) => self.halt(halt),
+            Err(Interrupt::Refused(error)) => return Ended::Refused(error),
+        }
+        match self.follow(batches, stop).await {
+            Ok(ended) => ended,
+            Err(error) => Ended::Refused(error),
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        batches: &mut mpsc::Receiver<Batch>,
+        stop: &CancellationToken,
+    ) -> Result<Ended, StoreError> {
+        let mut watched = self.shared.watched.clone();
+        watched.mark_changed();
+        let mut ticks = tokio::time::interval(Duration::from_millis(self.shared.settings.heartbeat_ms));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let room = self.in_flight.len() < self.shared.settings.commits_in_flight_max;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    self.send().await?;
+                    self.settle().await?;
+                    return Ok(Ended::Stopped);
+                }
+                Some(result) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.acknowledge(result?);
+                    if !self.pending.is_empty() || self.next > self.sent.checkpoint.next {
+                        self.send().await?;
+                    }
+                }
+                _ = ticks.tick() => {
+                    self.beat.due = true;
+                    if self.shared.suspects() != self.suspect_round && self.halt.is_none() {
+                        self.settle().await?;
+                        return Ok(Ended::Suspect);
+                    }
+                    if room {
+                        self.send().await?;
+                    }
+                }
+                changed = watched.changed() => {
+                    // Without its watcher the process has nothing to say about freshness.
+                    if changed.is_err() { stop.cancelled().await; }
+                    let watched = watched.borrow_and_update().clone();
+                    self.watch(&watched);
+                }
+                batch = batches.recv(), if room && self.halt.is_none() => {
+                    let Some(batch) = batch else { stop.cancelled().await; continue };
+                    if batch.claim != self.claim {
+                        continue;
+                    }
+                    match self.fold_batch(&batch).await {
+                        Ok(()) => {}
+                        Err(Interrupt::Refused(error)) => return Err(error),
+                        Err(Interrupt::Halt(halt)) => self.halt(halt),
+                    }
+                    if self.in_flight.is_empty() || self.is_half_full() {
+                        self.send().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks that the log still holds what the checkpoint needs; the offset to read from.
+    async fn look_at_the_log(&mut self) -> Result<Offset, Interrupt> {
+        let (low, high) = self.shared.watermarks(self.id).await.map_err(|error| StoreError::Transient {
+            reason: format!("the broker did not name the watermarks of {}: {error}", self.id),
+        })?;
+        let partition = self.shared.cluster.display(self.id);
+        let next = self.next;
+        if next.0 < low {
+            return Err(Interrupt::Halt(Halt {
+                reason: format!(
+                    "{partition} begins at offset {low}, the checkpoint needs {next}: retention has removed records that were not folded"
+                ),
+                remedy: "restore the records, or rebuild from the log's start or from a snapshot".to_owned(),
+            }));
+        }
+        if next.0 > high {
+            return Err(Interrupt::Halt(Halt {
+                reason: format!(
+                    "{partition} ends at offset {high}, the checkpoint is at {next}: the log lost records, or the topic was made anew"
+                ),
+                remedy: "restore the topic, or rebuild into a new generation".to_owned(),
+            }));
+        }
+        self.to_verify = self.last.filter(|last| last.offset.0 >= low);
+        Ok(self.to_verify.map_or(next, |last| last.offset))
+    }
+
+    fn halt(&mut self, halt: Halt) {
+        if self.halt.is_none() {
+            tracing::error!(partition = %self.id, reason = %halt.reason, remedy = %halt.remedy, "halted");
+            self.shared.poller.hold(self.id);
+            self.halt = Some(halt);
+            self.beat.due = true;
+        }
+    }
+
+    fn watch(&mut self, watched: &crate::source::watch::Watched) {
+        if let Some(found) = watched.repartitioned.get(&self.id.topic) {
+            let topic = self.shared.cluster.topic_name(self.id.topic);
+            let pinned = self.shared.birth.counts().get(&self.id.topic).copied().unwrap_or_default();
+            self.halt(Halt {
+                reason: format!(
+                    "topic {topic} has {found} partitions, the generation pins {pinned}: keys may have moved"
+                ),
+                remedy: "publish to a new topic with that many partitions and rebuild".to_owned(),
+            });
+        }
+        if let Some(halt) = self.shared.trouble() {
+            self.halt(halt);
+        }
+        let Some(end) = watched.ends.get(&self.id) else { return };
+        if self.ends.back().is_some_and(|(asked, _)| *asked >= end.asked) {
+            return;
+        }
+        self.shared.metrics.lag(self.id, end.offset.0.saturating_sub(self.next.0).max(0));
+        self.ends.push_back((end.asked, end.offset));
+        // A bound, not a rule: an older sample says less than a newer one that is reached.
+        if self.ends.len() > 240 {
+            self.ends.pop_front();
+        }
+        self.ends_short = if end.offset < self.next { self.ends_short.saturating_add(1) } else { 0 };
+        if self.ends_short >= 2 {
+            let partition = self.shared.cluster.display(self.id);
+            self.halt(Halt {
+                reason: format!("{partition} ends at offset {}, {} are folded: the log lost records, or the topic was made anew", end.offset, self.next),
+                remedy: "restore the topic, or rebuild into a new generation".to_owned(),
+            });
+        }
+    }
+
+    async fn fold_batch(&mut self, batch: &Batch) -> Result<(), Interrupt> {
+        let mut counts = Counts::default();
+        let mut records = Vec::with_capacity(batch.len());
+        for record in batch.iter() {
+            if !self.verify(&record)? || record.offset < self.next {
+                continue;
+            }
+            records.push(self.decode(record));
+        }
+        self.load(&records).await?;
+        let mut folded = None;
+        let mut outcome = Ok(());
+        for Decoded { record, subject, reading } in &records {
+            outcome = self.apply(record, subject.as_ref(), reading, &mut counts).await;
+            if outcome.is_err() {
+                break;
+            }
+            self.next = record.offset.next();
+            folded = Some(record);
+            if self.pending.cells.len() >= self.shared.settings.batch_cells_max {
+                self.last = Some(self.identity(record));
+                self.make_room().await?;
+                self.send().await?;
+            }
+        }
+        if let Some(record) = folded {
+            self.last = Some(self.identity(record));
+        }
+        counts.publish(self.id.topic, records.len(), &self.shared.metrics);
+        outcome?;
+        if let Some(advance) = batch.advance {
+            if let Some(last) = self.to_verify {
+                return Err(self.not_the_log_that_was_folded(last));
+            }
+            self.next = self.next.max(advance);
+        }
+        self.cache.shrink(self.shared.cache_bytes_max(), self.acknowledged.checkpoint.commit);
+        Ok(())
+    }
+
+    /// The record before the checkpoint must be the one that was folded. `Ok(false)` for that one itself.
+    fn verify(&mut self, record: &Stored<'_>) -> Result<bool, Interrupt> {
+        let Some(last) = self.to_verify else { return Ok(true) };
+        let same = record.offset == last.offset && self.identity(record) == last;
+        if same {
+            self.to_verify = None;
+            return Ok(false);
+        }
+        Err(self.not_the_log_that_was_folded(last))
+    }
+
+    fn not_the_log_that_was_folded(&self, last: LastRecord) -> Interrupt {
+        let partition = self.shared.cluster.display(self.id);
+        Interrupt::Halt(Halt {
+            reason: format!(
+                "{partition} does not hold at offset {} the record that was folded there: the topic was made anew",
+                last.offset
+            ),
+            remedy: "rebuild into a new generation from this topic, or restore the old one".to_owned(),
+        })
+    }
+
+    fn identity(&self, record: &Stored<'_>) -> LastRecord {
+        let key = self.shared.birth.parameters.fingerprint_key;
+        let hash = hash(key, record.key, record.value);
+        LastRecord { offset: record.offset, timestamp_ms: record.timestamp_ms, hash }
+    }
+
+    fn decode<'r>(&self, record: Stored<'r>) -> Decoded<'r> {
+        let raw = record.record(self.id.topic);
+        let subject = wire::subject(&raw);
+        let waits = subject.as_ref().is_some_and(|subject| self.quarantined.contains_key(subject));
+        let reading = if waits {
+            Reading::Waits
+        } else {
+            match wire::decode(&raw, &self.shared.birth.parameters) {
+                Ok(event) => Reading::Event(event),
+                Err(rejection) => Reading::Rejected(rejection),
+            }
+        };
+        Decoded { record, subject, reading }
+    }
+
+    /// Asks the store for the cells that are not known, in one round trip.
+    async fn load(&mut self, records: &[Decoded<'_>]) -> Result<(), Interrupt> {
+        let mut missing = Vec::new();
+        let mut asked = HashSet::new();
+        for decoded in records {
+            let (Some(subject), false) = (&decoded.subject, matches!(decoded.reading, Reading::Waits)) else {
+                continue;
+            };
+            let key = cell_key(subject);
+            if self.cache.contains(&key) || asked.contains(&key) {
+                continue;
+            }
+            asked.insert(key.clone());
+            missing.push(key);
+        }
+        for keys in missing.chunks(self.shared.settings.batch_cells_max.max(1)) {
+            let values =
+                self.shared.store.load(self.shared.generation, self.id, self.acknowledged, keys).await?;
+            for (key, value) in keys.iter().zip(values) {
+                let cell = value.map(|bytes| self.decode_cell(key, &bytes)).transpose()?;
+                self.cache.insert(key.clone(), cell);
+            }
+        }
+        Ok(())
+    }
+
+    fn decode_cell(&self, key: &CellKey, bytes: &[u8]) -> Result<Cell, Interrupt> {
+        let cell = match key {
+            CellKey::Account(_) => {
+                Cell::decode_account(bytes).map(|account| Cell::Account(Box::new(account)))
+            }
+            CellKey::Customer(_) => {
+                Cell::decode_customer(bytes).map(|customer| Cell::Customer(Box::new(customer)))
+            }
+        };
+        cell.map_err(|error| {
+            Interrupt::Halt(Halt {
+                reason: format!("a cell of {} cannot be read: {error}", self.id),
+                remedy: "run the version that wrote it, or rebuild into a new generation".to_owned(),
+            })
+        })
+    }
+
+    async fn apply(
+        &mut self,
+        record: &Stored<'_>,
+        subject: Option<&Subject>,
+        reading: &Reading,
+        counts: &mut Counts,
+    ) -> Result<(), Interrupt> {
+        // Quarantined by an earlier record of the same batch.
+        let waiting = subject.filter(|subject| self.quarantined.contains_key(*subject));
+        if let Some(subject) = waiting {
+            self.wait_behind(subject);
+            counts.waiting = counts.waiting.saturating_add(1);
+            return Ok(());
+        }
+        match reading {
+            Reading::Waits => Ok(()),
+            Reading::Rejected(rejection) => self.set_aside(record, subject, rejection).await,
+            Reading::Event(event) => match self.fold(record, subject, event, counts) {
+                Ok(()) => Ok(()),
+                Err(rejection) => self.set_aside(record, subject, &rejection).await,
+            },
+        }
+    }
+
+    fn fold(
+        &mut self,
+        record: &Stored<'_>,
+        subject: Option<&Subject>,
+        event: &Event,
+        counts: &mut Counts,
+    ) -> Result<(), Rejection> {
+        let Some(subject) = subject else { return Ok(()) };
+        let key = cell_key(subject);
+        let Some(slot) = self.cache.get_mut(&key) else { return Ok(()) };
+        let at = RecordAt {
+            partition: self.id,
+            offset: record.offset,
+            timestamp: Time::from_millis(record.timestamp_ms),
+        };
+        let home = self.shared.home(subject);
+        let effect = fold(&mut slot.cell, event, &at, home, &self.shared.rules)?;
+        counts.add(effect.outcome, effect.compared);
+        if effect.outcome == Outcome::Ignored(Ignored::Replayed) {
+            return Ok(());
+        }
+        // Until its commit is acknowledged the store may not have it.
+        slot.commit = u64::MAX;
+        let born = !slot.stored;
+        self.pending.cells.insert(key);
+        if let (Subject::Account(account), Some(customer)) = (subject, effect.due) {
+            let entry = self.pending.dues.entry((account.clone(), customer)).or_insert(false);
+            *entry = *entry || born || effect.due_born;
+        }
+        Ok(())
+    }
+
+    fn wait_behind(&mut self, subject: &Subject) {
+        let Some(quarantine) = self.quarantined.get_mut(subject) else { return };
+        quarantine.waiting = quarantine.waiting.saturating_add(1);
+        let quarantine = quarantine.clone();
+        let write = self.pending.quarantines.entry(subject.clone()).or_insert_with(|| QuarantineWrite {
+            subject: subject.clone(),
+            quarantine: quarantine.clone(),
+            customers: Vec::new(),
+            unless_changed: None,
+        });
+        write.quarantine = quarantine;
+    }
+
+    /// A record that cannot be applied: to the dead-letter topic, and its key on hold.
+    async fn set_aside(
+        &mut self,
+        record: &Stored<'_>,
+        subject: Option<&Subject>,
+        rejection: &Rejection,
+    ) -> Result<(), Interrupt> {
+        if subject.is_some() {
+            self.count_poison()?;
+        }
+        tracing::warn!(
+            partition = %self.id, offset = record.offset.0, class = %rejection.class, "dead letter"
+        );
+        self.shared.metrics.dead_letter(rejection.class, subject.is_some());
+        let outgoing = dead_letters::outgoing(&self.shared.cluster, self.id, record, rejection);
+        let producer = self.shared.producer.clone();
+        self.pending.dead_letters.push(async move { producer.write(&outgoing).await }.boxed());
+        let Some(subject) = subject else { return Ok(()) };
+        let quarantine = Quarantine {
+            partition: self.id,
+            offset: record.offset,
+            class: rejection.class,
+            since: Time::from_millis(record.timestamp_ms),
+            waiting: 0,
+        };
+        let (customers, unless_changed) = self.who_is_told(subject, rejection.class).await?;
+        self.quarantined.insert(subject.clone(), quarantine.clone());
+        let write = QuarantineWrite { subject: subject.clone(), quarantine, customers, unless_changed };
+        self.pending.quarantines.insert(subject.clone(), write);
+        Ok(())
+    }
+
+    fn count_poison(&mut self) -> Result<(), Interrupt> {
+        let now = Instant::now();
+        while self.poison.front().is_some_and(|at| now.duration_since(*at) > POISON_WINDOW) {
+            self.poison.pop_front();
+        }
+        if self.poison.len() >= self.shared.settings.poison_keys_max {
+            let partition = self.shared.cluster.display(self.id);
+            return Err(Interrupt::Halt(Halt {
+                reason: format!(
+                    "{partition} had more than {} new keys with dead letters within a minute, next at offset {}: a bad release upstream",
+                    self.shared.settings.poison_keys_max, self.next
+                ),
+                remedy: "mend the publisher; then restart, or raise projector.poison_keys_max to set them all aside".to_owned(),
+            }));
+        }
+        self.poison.push_back(now);
+        Ok(())
+    }
+
+    /// The customers to mark, and what must still hold when they are.
+    async fn who_is_told(
+        &mut self,
+        subject: &Subject,
+        class: Class,
+    ) -> Result<(Vec<CustomerId>, Option<(CellKey, Bytes)>), Interrupt> {
+        let key = cell_key(subject);
+        let lives_here = self
+            .cache
+            .get_mut(&key)
+            .and_then(|slot| slot.cell.as_ref())
+            .map(|cell| cell.home() == self.id.partition);
+        if lives_here == Some(true) {
+            let customers = match self.cache.get_mut(&key).and_then(|slot| slot.cell.as_ref()) {
+                Some(Cell::Account(account)) => account.customers(),
+                Some(Cell::Customer(_)) | None => Vec::new(),
+            };
+            return Ok((customers, None));
+        }
+        // The cell is another partition's, or nobody's yet: what is read now must still stand at the commit.
+        let values = self
+            .shared
+            .store
+            .load(self.shared.generation, self.id, self.acknowledged, std::slice::from_ref(&key))
+            .await?;
+        let bytes = values.into_iter().next().flatten().unwrap_or_default();
+        let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(&key, &bytes)?) };
+        if let (Class::Moved, Some(cell)) = (class, &cell) {
+            let decision = Decision::Home {
+                topic: self.id.topic,
+                subject: subject.as_str().to_owned(),
+                partition: cell.home(),
+            };
+            let (cluster, producer) = (self.shared.cluster.clone(), self.shared.producer.clone());
+            let recorded = async move { generation::record(&cluster, &producer, &decision).await };
+            self.pending.dead_letters.push(recorded.boxed());
+        }
+        let customers = match cell {
+            Some(Cell::Account(account)) => account.customers(),
+            Some(Cell::Customer(_)) | None => Vec::new(),
+        };
+        self.cache.remove(&key);
+        Ok((customers, Some((key, bytes))))
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.pending.cells.len().saturating_mul(2) >= self.shared.settings.batch_cells_max
+    }
+
+    async fn make_room(&mut self) -> Result<(), StoreError> {
+        while self.in_flight.len() >= self.shared.settings.commits_in_flight_max {
+            if let Some(result) = self.in_flight.next().await {
+                self.acknowledge(result?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        while let Some(result) = self.in_flight.next().await {
+            self.acknowledge(result?);
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, position: Position) {
+        self.acknowledged = position;
+        self.acknowledged_any = true;
+        self.progress.acknowledged(position.checkpoint.next);
+        self.shared.metrics.committed(self.id.topic);
+    }
+
+    /// Sends what is folded, or an empty commit where a heartbeat is due. Dead letters are acknowledged first:
+    /// a crash after the commit would lose them.
+    async fn send(&mut self) -> Result<(), StoreError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() && self.next == self.sent.checkpoint.next && !self.beat.due {
+            return Ok(());
+        }
+        for delivery in futures::future::join_all(pending.dead_letters.drain(..)).await {
+            delivery.map_err(|error| StoreError::Transient {
+                reason: format!("a dead letter or a home of {} was not acknowledged: {error}", self.id),
+            })?;
+        }
+        let to = Checkpoint {
+            next: self.next,
+            commit: self.sent.checkpoint.commit.saturating_add(1),
+            complete: self.sent.checkpoint.complete,
+            last: self.last,
+        };
+        let to = self.catch_up(to);
+        let state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
+        let cells = pending.cells.iter().filter_map(|key| self.cell_write(key)).collect();
+        let dues = pending.dues.iter().filter_map(|((account, customer), born)| {
+            let slot = self.cache.get_mut(&CellKey::Account(account.clone()))?;
+            let Some(Cell::Account(cell)) = &slot.cell else { return None };
+            Some(DueWrite {
+                customer: customer.clone(),
+                account: account.clone(),
+                value: Bytes::from(cell.due(customer)?.encode()),
+                born: *born,
+            })
+        });
+        let commit = Commit {
+            generation: self.shared.generation,
+            partition: self.id,
+            from: self.sent,
+            to,
+            dues: dues.collect(),
+            cells,
+            quarantines: pending.quarantines.into_values().collect(),
+            state,
+        };
+        for key in &pending.cells {
+            self.cache.written(key, to.commit);
+        }
+        self.sent.checkpoint = to;
+        let sent = self.sent;
+        let store = Arc::clone(&self.shared.store);
+        let mut in_flight = async move { store.commit(&commit).await.map(|()| sent) }.boxed();
+        // Polled once here: commits reach the store in the order in which they are first polled.
+        match futures::poll!(&mut in_flight) {
+            std::task::Poll::Ready(result) => self.in_flight.push_back(std::future::ready(result).boxed()),
+            std::task::Poll::Pending => self.in_flight.push_back(in_flight),
+        }
+        Ok(())
+    }
+
+    fn cell_write(&mut self, key: &CellKey) -> Option<CellWrite> {
+        let slot = self.cache.get_mut(key)?;
+        let value = Bytes::from(slot.cell.as_ref()?.encode());
+        Some(CellWrite { key: key.clone(), value, born: !slot.stored })
+    }
+
+    /// Caught up as of the newest instant at which the broker named an end that this checkpoint has reached.
+    fn catch_up(&mut self, to: Checkpoint) -> Checkpoint {
+        if self.halt.is_some() || self.to_verify.is_some() {
+            return to;
+        }
+        while let Some((asked, _)) = self.ends.front().filter(|(_, end)| *end <= to.next) {
+            self.caught_up = Some(*asked);
+            self.ends.pop_front();
+        }
+        Checkpoint { complete: to.complete || self.caught_up.is_some(), ..to }
+    }
+
+    fn state(&mut self, to: Checkpoint) -> PartitionState {
+        self.beat.number = self.beat.number.saturating_add(1);
+        let waiting = self.quarantined.values().fold(0_u64, |sum, q| sum.saturating_add(q.waiting));
+        let quarantined_keys = u64::try_from(self.quarantined.len()).unwrap_or(u64::MAX);
+        self.shared.metrics.beat(self.id, quarantined_keys, waiting, self.halt.is_some());
+        PartitionState {
+            claim: self.beat.claim,
+            beat: self.beat.number,
+            caught_up_ms_ago: self
+                .caught_up
+                .map(|asked| u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            next: to.next,
+            high_watermark: self.shared.watched.borrow().ends.get(&self.id).map(|end| end.offset),
+            halt: self.halt.clone(),
+            quarantined_keys,
+            waiting_records: waiting,
+            owner: self.shared.instance.clone(),
+        }
+    }
+}
+
+fn cell_key(subject: &Subject) -> CellKey {
+    match subject {
+        Subject::Account(id) => CellKey::Account(id.clone()),
+        Subject::Customer(id) => CellKey::Customer(id.clone()),
+    }
+}
+
+struct Decoded<'r> {
+    record: Stored<'r>,
+    subject: Option<Subject>,
+    reading: Reading,
+}
+
+enum Reading {
+    Event(Event),
+    Rejected(Rejection),
+    Waits,
+}
+
+/// Counted per batch, not per record: the counters are shared.
+#[derive(Default)]
+struct Counts {
+    applied: u64,
+    duplicate: u64,
+    without_effect: u64,
+    replayed: u64,
+    waiting: u64,
+    opened: u64,
+    agrees: u64,
+    drifts: u64,
+    counted: u64,
+}
+
+impl Counts {
+    fn add(&mut self, outcome: Outcome, compared: Option<Compared>) {
+        let counter = match outcome {
+            Outcome::Applied => &mut self.applied,
+            Outcome::Ignored(Ignored::Duplicate) => &mut self.duplicate,
+            Outcome::Ignored(Ignored::WithoutEffect) => &mut self.without_effect,
+            Outcome::Ignored(Ignored::Replayed) => &mut self.replayed,
+        };
+        *counter = counter.saturating_add(1);
+        let Some(compared) = compared else { return };
+        let counter = match compared {
+            Compared::Opened => &mut self.opened,
+            Compared::Agrees => &mut self.agrees,
+            Compared::Drifts => &mut self.drifts,
+            Compared::Counted => &mut self.counted,
+        };
+        *counter = counter.saturating_add(1);
+    }
+
+    fn publish(&self, topic: Topic, records: usize, metrics: &Metrics) {
+        metrics.folded(topic, u64::try_from(records).unwrap_or(u64::MAX), self.applied);
+        for (reason, count) in [
+            ("duplicate", self.duplicate),
+            ("without-effect", self.without_effect),
+            ("replayed", self.replayed),
+            ("waiting", self.waiting),
+        ] {
+            metrics.ignored(reason, count);
+        }
+        for (result, count) in [
+            ("opened", self.opened),
+            ("agrees", self.agrees),
+            ("drifts", self.drifts),
+            ("counted", self.counted),
+        ] {
+            metrics.statements(result, count);
+        }
+    }
+}
