@@ -1,0 +1,703 @@
+//! From split members to an event: every rule about a single event's content.
+//!
+//! Each check notes what it finds; the first class in the contract's order is kept, so no check has to wait for
+//! another and the order of classes is written down in one place: [`Class`].
+
+use std::borrow::Cow;
+
+use compact_str::CompactString;
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::json::{self, Fault, Scanner, Text, Value};
+use crate::domain::{
+    AccountFact, Amount, AmountError, BalanceType, Class, Currency, CustomerFact, CustomerId, Day, Entry,
+    EntryId, Event, Fact, IdError, Indicator, PaymentId, Rejection, Statement, Subject, Time, Topic,
+};
+
+/// How far an event may be ahead of the record that carries it.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+/// A member that is known: as it was found, and whether it stood there twice.
+#[derive(Debug)]
+pub(super) struct Slot<'a> {
+    name: &'static str,
+    value: Option<Value<'a>>,
+    twice: bool,
+}
+
+impl<'a> Slot<'a> {
+    const fn new(name: &'static str) -> Self {
+        Slot { name, value: None, twice: false }
+    }
+
+    pub(super) fn put(&mut self, value: Value<'a>) {
+        self.twice = self.value.is_some();
+        self.value.get_or_insert(value);
+    }
+
+    /// The value; `null` is absent.
+    fn present(&self) -> Option<Value<'a>> {
+        self.value.filter(|value| !matches!(value, Value::Null))
+    }
+
+    /// The value as a text that reads, where it is one.
+    fn text(&self) -> Option<Cow<'a, str>> {
+        match self.value {
+            Some(Value::Text(text)) => text.read().ok(),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object)
+            | None => None,
+        }
+    }
+}
+
+/// The known members of one object, each with the name that messages use.
+macro_rules! known_members {
+    ($(#[$doc:meta])* $object:ident, $prefix:literal: $($field:ident $key:literal)+) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $object<'a> {
+            $($field: Slot<'a>,)+
+        }
+
+        impl<'a> $object<'a> {
+            pub(super) const fn new() -> Self {
+                $object { $($field: Slot::new(concat!($prefix, $key)),)+ }
+            }
+
+            pub(super) fn slot(&mut self, name: &str) -> Option<&mut Slot<'a>> {
+                match name {
+                    $($key => Some(&mut self.$field),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+known_members! {
+    /// The attributes of `CloudEvents` that are read here, and `data` itself.
+    Envelope, "":
+    specversion "specversion"
+    id "id"
+    source "source"
+    kind "type"
+    subject "subject"
+    time "time"
+    sequence "sequence"
+    data "data"
+}
+
+known_members! {
+    /// The members of every type's `data`; a type knows those that it reads.
+    Data, "data.":
+    account_id "account_id"
+    customer_id "customer_id"
+    currencies "currencies"
+    entry_id "entry_id"
+    amount "amount"
+    currency "currency"
+    indicator "credit_debit_indicator"
+    booking_date "booking_date"
+    value_date "value_date"
+    reversal_of "reversal_of"
+    included "included"
+    balance_type "balance_type"
+    as_of "as_of"
+    payment_id "payment_id"
+    paid_on "paid_on"
+    reason "reason"
+    billing_name "billing_name"
+    ivr_fee "ivr_fee"
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads a whole structured event; `false` where it is no object.
+    pub(super) fn scan(
+        &mut self,
+        data: &mut Data<'a>,
+        text: &'a str,
+        depth_max: usize,
+    ) -> Result<bool, Fault> {
+        let mut scanner = Scanner::new(text, depth_max);
+        let object = scanner.at_object();
+        if object {
+            scanner.members(|scanner, name| {
+                let name = name.read().unwrap_or_default();
+                let value = if name == "data" { data.scan_value(scanner)? } else { scanner.value()? };
+                if let Some(slot) = self.slot(&name) {
+                    slot.put(value);
+                }
+                Ok(())
+            })?;
+        } else {
+            scanner.value()?;
+        }
+        scanner.end()?;
+        Ok(object)
+    }
+
+    /// Reads the value of a binary event: `data` alone.
+    pub(super) fn scan_data(
+        &mut self,
+        data: &mut Data<'a>,
+        text: &'a str,
+        depth_max: usize,
+    ) -> Result<(), Fault> {
+        let mut scanner = Scanner::new(text, depth_max);
+        let value = data.scan_value(&mut scanner)?;
+        scanner.end()?;
+        self.data.put(value);
+        Ok(())
+    }
+
+    /// Takes an attribute of a binary event; one that is not known is tolerated.
+    pub(super) fn attribute(&mut self, name: &str, value: Option<&'a str>) {
+        // `ce_data` is no attribute: the record's value is the data.
+        if let Some(slot) = self.slot(name).filter(|slot| slot.name != "data") {
+            slot.put(value.map_or(Value::Null, |text| Value::Text(Text::plain(text))));
+        }
+    }
+
+    /// The topic that the type belongs to, where it is known.
+    pub(super) fn topic(&self) -> Option<Topic> {
+        Kind::parse(&self.kind.text()?).map(Kind::topic)
+    }
+
+    /// The subject as it stands there, where it reads.
+    pub(super) fn subject(&self) -> Option<Cow<'a, str>> {
+        self.subject.text()
+    }
+
+    fn slots(&self) -> [&Slot<'a>; 8] {
+        let Envelope { specversion, id, source, kind, subject, time, sequence, data } = self;
+        [specversion, id, source, kind, subject, time, sequence, data]
+    }
+}
+
+impl<'a> Data<'a> {
+    /// Passes over the value of `data`, and splits it where it is an object.
+    fn scan_value(&mut self, scanner: &mut Scanner<'a>) -> Result<Value<'a>, Fault> {
+        if !scanner.at_object() {
+            return scanner.value();
+        }
+        scanner.members(|scanner, name| {
+            let name = name.read().unwrap_or_default();
+            let value = scanner.value()?;
+            if let Some(slot) = self.slot(&name) {
+                slot.put(value);
+            }
+            Ok(())
+        })?;
+        Ok(Value::Object)
+    }
+}
+
+/// The types of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Opened,
+    Pending,
+    Released,
+    Booked,
+    CreditLine,
+    Stated,
+    Closed,
+    Settled,
+    Reversed,
+    Profile,
+}
+
+impl Kind {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "ledger.account.opened.v1" => Kind::Opened,
+            "ledger.entry.pending.v1" => Kind::Pending,
+            "ledger.entry.released.v1" => Kind::Released,
+            "ledger.entry.booked.v1" => Kind::Booked,
+            "ledger.credit_line.set.v1" => Kind::CreditLine,
+            "ledger.balance.stated.v1" => Kind::Stated,
+            "ledger.account.closed.v1" => Kind::Closed,
+            "payment.settled.v1" => Kind::Settled,
+            "payment.reversed.v1" => Kind::Reversed,
+            "customer.profile.set.v1" => Kind::Profile,
+            _ => return None,
+        })
+    }
+
+    fn topic(self) -> Topic {
+        match self {
+            Kind::Opened
+            | Kind::Pending
+            | Kind::Released
+            | Kind::Booked
+            | Kind::CreditLine
+            | Kind::Stated
+            | Kind::Closed => Topic::Ledger,
+            Kind::Settled | Kind::Reversed | Kind::Profile => Topic::Payment,
+        }
+    }
+}
+
+/// What the record says about its event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carrier<'a> {
+    /// The topic that it is in.
+    pub(super) topic: Topic,
+    /// Whom its key names; `None` where there is no record yet and the event names nobody.
+    pub(super) key: Option<&'a Subject>,
+    /// When the broker took it.
+    pub(super) timestamp: Time,
+}
+
+/// The event, or what is wrong with it by the first class that applies.
+pub(super) fn event(
+    envelope: &Envelope<'_>,
+    data: &Data<'_>,
+    carrier: &Carrier<'_>,
+    faults: Faults,
+) -> Result<Event, Rejection> {
+    let mut faults = faults;
+    let event = faults.event(envelope, data, carrier);
+    match (faults.first, event) {
+        (None, Some(event)) => Ok(event),
+        (Some(rejection), _) => Err(rejection),
+        // Reached only for a line to publish whose subject is missing, which is noted already.
+        (None, None) => Err(Rejection::new(Class::MissingField, "the event does not say whom it is about")),
+    }
+}
+
+/// What was found wrong so far: of all faults the one whose class comes first.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    first: Option<Rejection>,
+}
+
+impl Faults {
+    /// Notes a fault; of two of one class the first noted stands.
+    pub(super) fn note(&mut self, class: Class, message: impl FnOnce() -> String) {
+        if self.first.as_ref().is_none_or(|first| class < first.class) {
+            self.first = Some(Rejection::new(class, message()));
+        }
+    }
+
+    fn event(&mut self, envelope: &Envelope<'_>, data: &Data<'_>, carrier: &Carrier<'_>) -> Option<Event> {
+        for slot in envelope.slots() {
+            self.once(slot);
+        }
+        self.specversion(&envelope.specversion);
+        let kind = self.kind(&envelope.kind, carrier.topic);
+        self.names_the_key(&envelope.subject, carrier.key);
+        let id = self.uuid(&envelope.id);
+        let source = self.name(&envelope.source);
+        let time = self.time(&envelope.time);
+        if let Some(time) = time {
+            self.not_ahead(&envelope.time, time, carrier.timestamp);
+        }
+        let sequence = self.sequence(&envelope.sequence);
+        let fact = match self.required(&envelope.data) {
+            // Without a known type it is not known either which members its data has.
+            Some(Value::Object) => kind.and_then(|kind| self.fact(kind, data, carrier.key)),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Array(_)) => {
+                self.bad_field(&envelope.data, "an object")
+            }
+            None => None,
+        };
+        Some(Event {
+            id: id?,
+            source: CompactString::from(source?),
+            time: time?,
+            sequence: sequence?,
+            fact: fact?,
+        })
+    }
+
+    fn specversion(&mut self, slot: &Slot<'_>) {
+        if self.required(slot).is_some() && slot.text().as_deref() != Some("1.0") {
+            self.note(Class::NotCloudevents, || "`specversion` is not the string \"1.0\"".to_owned());
+        }
+    }
+
+    fn kind(&mut self, slot: &Slot<'_>, topic: Topic) -> Option<Kind> {
+        self.required(slot)?;
+        let kind = slot.text().as_deref().and_then(Kind::parse);
+        match kind {
+            None => self.note(Class::UnknownType, || {
+                "`type` is none of the known event types, such as ledger.entry.booked.v1".to_owned()
+            }),
+            Some(kind) if kind.topic() != topic => self.note(Class::WrongTopic, || {
+                let topic = match kind.topic() {
+                    Topic::Ledger => "ledger",
+                    Topic::Payment => "payment",
+                };
+                format!("the event's `type` belongs in the topic of {topic} events")
+            }),
+            Some(_) => {}
+        }
+        kind
+    }
+
+    /// Checks a member that must be the record's key, character for character.
+    fn names_the_key(&mut self, slot: &Slot<'_>, key: Option<&Subject>) {
+        self.once(slot);
+        if self.required(slot).is_none() {
+            return;
+        }
+        match key {
+            Some(key) if slot.text().as_deref() != Some(key.as_str()) => self
+                .note(Class::KeyNotSubject, || {
+                    format!("`{}` is not the record's key, which it must equal", slot.name)
+                }),
+            Some(_) => {}
+            None => {
+                self.bad_field::<()>(slot, "the account's or customer's id");
+            }
+        }
+    }
+
+    fn not_ahead(&mut self, slot: &Slot<'_>, time: Time, timestamp: Time) {
+        if time.0.duration_since(timestamp.0) > AHEAD_MAX {
+            self.note(Class::BadField, || {
+                format!("`{}` is more than a day after the record's Kafka timestamp", slot.name)
+            });
+        }
+    }
+
+    fn fact(&mut self, kind: Kind, data: &Data<'_>, key: Option<&Subject>) -> Option<Fact> {
+        match kind.topic() {
+            Topic::Ledger => {
+                self.names_the_key(&data.account_id, key);
+                let fact = self.account_fact(kind, data);
+                match key? {
+                    Subject::Account(id) => Some(Fact::Account(id.clone(), fact?)),
+                    Subject::Customer(_) => None,
+                }
+            }
+            Topic::Payment => {
+                self.names_the_key(&data.customer_id, key);
+                let fact = self.customer_fact(kind, data);
+                match key? {
+                    Subject::Customer(id) => Some(Fact::Customer(id.clone(), fact?)),
+                    Subject::Account(_) => None,
+                }
+            }
+        }
+    }
+
+    fn account_fact(&mut self, kind: Kind, data: &Data<'_>) -> Option<AccountFact> {
+        match kind {
+            Kind::Opened => {
+                let currencies = self.currencies(&data.currencies);
+                let customer_id = self.optional(&data.customer_id, Self::customer_id);
+                Some(AccountFact::Opened { currencies: currencies?, customer_id: customer_id? })
+            }
+            Kind::Pending => self.entry(data).map(AccountFact::Pending),
+            Kind::Released => {
+                Some(AccountFact::Released { entry_id: self.id(&data.entry_id, EntryId::parse)? })
+            }
+            Kind::Booked => {
+                let entry = self.entry(data);
+                let booking_date = self.day(&data.booking_date);
+                // They inform and move nothing, but an event that breaks its grammar is not well-formed.
+                let value_date = self.optional(&data.value_date, Self::day);
+                let reversal_of =
+                    self.optional(&data.reversal_of, |faults, slot| faults.id(slot, EntryId::parse));
+                value_date.and(reversal_of)?;
+                Some(AccountFact::Booked { entry: entry?, booking_date: booking_date? })
+            }
+            Kind::CreditLine => {
+                let money = self.money(data, Zero::Allowed);
+                let included = self.boolean(&data.included);
+                let (amount, currency) = money?;
+                Some(AccountFact::CreditLine { currency, amount, included: included? })
+            }
+            Kind::Stated => {
+                let customer_id = self.optional(&data.customer_id, Self::customer_id);
+                let money = self.money(data, Zero::Allowed);
+                let balance_type = self.balance_type(&data.balance_type);
+                let indicator = self.indicator(&data.indicator);
+                let as_of = self.time(&data.as_of);
+                let (amount, currency) = money?;
+                Some(AccountFact::Stated(Statement {
+                    customer_id: customer_id?,
+                    currency,
+                    balance_type: balance_type?,
+                    amount,
+                    indicator: indicator?,
+                    as_of: as_of?,
+                }))
+            }
+            Kind::Closed => Some(AccountFact::Closed),
+            Kind::Settled | Kind::Reversed | Kind::Profile => None,
+        }
+    }
+
+    fn customer_fact(&mut self, kind: Kind, data: &Data<'_>) -> Option<CustomerFact> {
+        match kind {
+            Kind::Settled => {
+                let payment_id = self.id(&data.payment_id, PaymentId::parse);
+                let money = self.money(data, Zero::Forbidden);
+                let paid_on = self.day(&data.paid_on);
+                let (amount, currency) = money?;
+                Some(CustomerFact::Settled { payment_id: payment_id?, amount, currency, paid_on: paid_on? })
+            }
+            Kind::Reversed => {
+                let payment_id = self.id(&data.payment_id, PaymentId::parse);
+                self.optional(&data.reason, Self::string)?;
+                Some(CustomerFact::Reversed { payment_id: payment_id? })
+            }
+            Kind::Profile => {
+                let billing_name = self.name(&data.billing_name);
+                let ivr_fee = self.amount(&data.ivr_fee, u32::MAX, Zero::Allowed);
+                Some(CustomerFact::Profile { billing_name: billing_name?.into_owned(), ivr_fee: ivr_fee? })
+            }
+            Kind::Opened
+            | Kind::Pending
+            | Kind::Released
+            | Kind::Booked
+            | Kind::CreditLine
+            | Kind::Stated
+            | Kind::Closed => None,
+        }
+    }
+
+    fn entry(&mut self, data: &Data<'_>) -> Option<Entry> {
+        let entry_id = self.id(&data.entry_id, EntryId::parse);
+        let customer_id = self.optional(&data.customer_id, Self::customer_id);
+        let money = self.money(data, Zero::Forbidden);
+        let indicator = self.indicator(&data.indicator);
+        let (amount, currency) = money?;
+        Some(Entry {
+            entry_id: entry_id?,
+            customer_id: customer_id?,
+            amount,
+            currency,
+            indicator: indicator?,
+        })
+    }
+
+    /// `amount` and `currency`: the currency says how many decimals there may be.
+    fn money(&mut self, data: &Data<'_>, zero: Zero) -> Option<(Amount, Currency)> {
+        let code = self.string(&data.currency);
+        let currency = code.as_deref().and_then(Currency::parse);
+        if code.is_some() && currency.is_none() {
+            self.not_a_currency(&data.currency);
+        }
+        // Of an unknown currency nobody knows the decimals: then the grammar alone is judged.
+        let decimals = currency.map_or(u32::MAX, Currency::decimals);
+        let amount = match (currency, self.amount_text(&data.amount)) {
+            (_, None) => None,
+            (None, Some(text)) if matches!(Amount::parse(&text, u32::MAX), Err(AmountError::Decimals(_))) => {
+                None
+            }
+            (_, Some(text)) => self.parse_amount(&data.amount, &text, decimals, zero),
+        };
+        Some((amount?, currency?))
+    }
+
+    fn amount(&mut self, slot: &Slot<'_>, decimals: u32, zero: Zero) -> Option<Amount> {
+        let text = self.amount_text(slot)?;
+        self.parse_amount(slot, &text, decimals, zero)
+    }
+
+    /// The digits of an amount: a number's as they were written, or a string's.
+    fn amount_text<'a>(&mut self, slot: &Slot<'a>) -> Option<Cow<'a, str>> {
+        self.once(slot);
+        match self.required(slot)? {
+            Value::Number(raw) => Some(Cow::Borrowed(raw)),
+            Value::Text(_) => self.string(slot),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object => {
+                self.note(Class::BadAmount, || {
+                    format!("`{}` is neither a decimal string nor a number", slot.name)
+                });
+                None
+            }
+        }
+    }
+
+    fn parse_amount(&mut self, slot: &Slot<'_>, text: &str, decimals: u32, zero: Zero) -> Option<Amount> {
+        match Amount::parse(text, decimals) {
+            Ok(amount) if amount.is_zero() && zero == Zero::Forbidden => {
+                self.note(Class::BadAmount, || format!("`{}` is zero; it must be above zero", slot.name));
+                None
+            }
+            Ok(amount) => Some(amount),
+            Err(error) => {
+                self.note(Class::BadAmount, || format!("`{}` {error}", slot.name));
+                None
+            }
+        }
+    }
+
+    fn currencies(&mut self, slot: &Slot<'_>) -> Option<Vec<Currency>> {
+        self.once(slot);
+        let Value::Array(array) = self.required(slot)? else {
+            return self.bad_field(slot, "an array of currency codes");
+        };
+        let (mut currencies, mut strings, mut known) = (Vec::new(), true, true);
+        json::elements(array, |element| {
+            let text = match element {
+                Value::Text(text) => text.read().ok(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object => None,
+            };
+            match text.as_deref().map(Currency::parse) {
+                None => strings = false,
+                Some(None) => known = false,
+                // Listed twice it is held once, which also bounds the list by the table of currencies.
+                Some(Some(currency)) if !currencies.contains(&currency) => currencies.push(currency),
+                Some(Some(_)) => {}
+            }
+        });
+        if !known {
+            self.not_a_currency(slot);
+        }
+        if !strings || (known && currencies.is_empty()) {
+            return self.bad_field(slot, "an array of at least one currency code, each a string");
+        }
+        Some(currencies)
+    }
+
+    fn not_a_currency(&mut self, slot: &Slot<'_>) {
+        self.note(Class::UnknownCurrency, || {
+            format!(
+                "`{}` is not an ISO 4217 code with a minor unit, in capital letters, such as CZK",
+                slot.name
+            )
+        });
+    }
+
+    fn uuid(&mut self, slot: &Slot<'_>) -> Option<Uuid> {
+        let text = self.string(slot)?;
+        // Of the forms that the crate reads, the hyphenated one alone has this length.
+        let uuid = Some(&text).filter(|text| text.len() == 36).and_then(|text| Uuid::try_parse(text).ok());
+        uuid.or_else(|| self.bad_field(slot, "a hyphenated UUID"))
+    }
+
+    fn sequence(&mut self, slot: &Slot<'_>) -> Option<Option<u64>> {
+        let text = match slot.present() {
+            None => return Some(None),
+            Some(Value::Number(raw)) => Cow::Borrowed(raw),
+            Some(Value::Text(_)) => self.string(slot)?,
+            Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object) => Cow::Borrowed(""),
+        };
+        let grammar = matches!(text.as_bytes(), [b'1'..=b'9', rest @ ..]
+            if rest.len() < 18 && rest.iter().all(u8::is_ascii_digit));
+        match text.parse() {
+            Ok(number) if grammar => Some(Some(number)),
+            Ok(_) | Err(_) => {
+                self.bad_field(slot, "1, 2, 3 and so on, up to 18 digits without leading zeros")
+            }
+        }
+    }
+
+    fn customer_id(&mut self, slot: &Slot<'_>) -> Option<CustomerId> {
+        self.id(slot, CustomerId::parse)
+    }
+
+    fn id<T>(&mut self, slot: &Slot<'_>, parse: impl Fn(&str) -> Result<T, IdError>) -> Option<T> {
+        match parse(&self.string(slot)?) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                self.note(Class::BadField, || format!("`{}` {error}", slot.name));
+                None
+            }
+        }
+    }
+
+    fn name<'a>(&mut self, slot: &Slot<'a>) -> Option<Cow<'a, str>> {
+        let text = self.string(slot)?;
+        // Counting stops where it is clear that there are too many.
+        match text.chars().take(257).count() {
+            1..=256 => Some(text),
+            _ => self.bad_field(slot, "a string of 1 to 256 characters"),
+        }
+    }
+
+    fn time(&mut self, slot: &Slot<'_>) -> Option<Time> {
+        let time = Time::parse_rfc3339(&self.string(slot)?);
+        time.or_else(|| self.bad_field(slot, "an instant of RFC 3339, such as 2017-02-17T12:32:41Z"))
+    }
+
+    fn day(&mut self, slot: &Slot<'_>) -> Option<Day> {
+        let day = Day::parse(&self.string(slot)?);
+        day.or_else(|| self.bad_field(slot, "a day of the calendar written yyyy-MM-dd"))
+    }
+
+    fn indicator(&mut self, slot: &Slot<'_>) -> Option<Indicator> {
+        match &*self.string(slot)? {
+            "CRDT" => Some(Indicator::Credit),
+            "DBIT" => Some(Indicator::Debit),
+            _ => self.bad_field(slot, "CRDT or DBIT"),
+        }
+    }
+
+    fn balance_type(&mut self, slot: &Slot<'_>) -> Option<BalanceType> {
+        match &*self.string(slot)? {
+            "PRCD" => Some(BalanceType::Prcd),
+            "CLBD" => Some(BalanceType::Clbd),
+            "ITBD" => Some(BalanceType::Itbd),
+            "CLAV" => Some(BalanceType::Clav),
+            _ => self.bad_field(slot, "PRCD, CLBD, ITBD or CLAV"),
+        }
+    }
+
+    fn boolean(&mut self, slot: &Slot<'_>) -> Option<bool> {
+        self.once(slot);
+        match self.required(slot)? {
+            Value::Bool(value) => Some(value),
+            Value::Null | Value::Number(_) | Value::Text(_) | Value::Array(_) | Value::Object => {
+                self.bad_field(slot, "true or false")
+            }
+        }
+    }
+
+    /// A required string, whatever it says.
+    fn string<'a>(&mut self, slot: &Slot<'a>) -> Option<Cow<'a, str>> {
+        self.once(slot);
+        match self.required(slot)? {
+            Value::Text(text) => match text.read() {
+                Ok(text) => Some(text),
+                Err(json::HalfSurrogate) => self.bad_field(slot, "text: it escapes half a surrogate pair"),
+            },
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object => {
+                self.bad_field(slot, "a string")
+            }
+        }
+    }
+
+    /// Reads a member that may be absent or `null`; `None` where it is there and wrong.
+    fn optional<'a, T>(
+        &mut self,
+        slot: &Slot<'a>,
+        read: impl FnOnce(&mut Self, &Slot<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        self.once(slot);
+        if slot.present().is_none() { Some(None) } else { read(self, slot).map(Some) }
+    }
+
+    fn required<'a>(&mut self, slot: &Slot<'a>) -> Option<Value<'a>> {
+        let present = slot.present();
+        if present.is_none() {
+            self.note(Class::MissingField, || format!("`{}` is missing or null; it is required", slot.name));
+        }
+        present
+    }
+
+    fn once(&mut self, slot: &Slot<'_>) {
+        if slot.twice {
+            self.note(Class::DuplicateMember, || format!("`{}` stands twice; once is right", slot.name));
+        }
+    }
+
+    fn bad_field<T>(&mut self, slot: &Slot<'_>, wanted: &str) -> Option<T> {
+        self.note(Class::BadField, || format!("`{}` is not {wanted}", slot.name));
+        None
+    }
+}
+
+/// Whether an amount may be zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zero {
+    Allowed,
+    Forbidden,
+}
