@@ -1,1 +1,262 @@
-//! The store in memory: the oracle of the tests, and the demo's.
+//! The store in memory: the oracle of the tests, and the demo's. It keeps nothing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    AccountRead, CellKey, Claimed, Commit, CustomerRead, Generation, PartitionState, Position, Quarantine,
+    ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
+};
+use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subject};
+
+/// The store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    held: Mutex<Held>,
+}
+
+/// All that the store holds: taken, kept and put back by tests, as a dump of Redis is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The generation that readers are served.
+    pub active: Option<Generation>,
+    /// Every generation.
+    pub generations: BTreeMap<Generation, Contents>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A copy of all that it holds.
+    pub fn snapshot(&self) -> Held {
+        self.lock().clone()
+    }
+
+    /// Puts a copy back: what was written since is lost, as in a fail-over.
+    pub fn restore(&self, held: Held) {
+        *self.lock() = held;
+    }
+
+    /// All that a generation holds.
+    pub fn dump(&self, generation: Generation) -> Contents {
+        self.lock().generations.get(&generation).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn position(&self, generation: Generation, partition: PartitionId) -> Result<Position, StoreError> {
+        let position =
+            self.generations.get(&generation).and_then(|contents| contents.positions.get(&partition));
+        position.copied().ok_or(StoreError::Missing { partition })
+    }
+
+    fn served(&self) -> Option<(Snapshot, &Contents)> {
+        static EMPTY: Contents = Contents {
+            cells: BTreeMap::new(),
+            dues: BTreeMap::new(),
+            quarantines: BTreeMap::new(),
+            due_quarantines: BTreeMap::new(),
+            index: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            states: BTreeMap::new(),
+        };
+        let generation = self.active?;
+        let contents = self.generations.get(&generation).unwrap_or(&EMPTY);
+        let positions =
+            contents.positions.iter().map(|(partition, position)| (*partition, *position)).collect();
+        Some((Snapshot { generation, positions }, contents))
+    }
+}
+
+impl Contents {
+    /// The clauses of the commit rule that refuse, in the order in which the script checks them.
+    fn refusal(&self, commit: &Commit) -> Result<(), StoreError> {
+        let partition = commit.partition;
+        let held = self.positions.get(&partition).ok_or(StoreError::Missing { partition })?;
+        if held.token != commit.from.token {
+            return Err(StoreError::Fenced { partition });
+        }
+        if held.checkpoint != commit.from.checkpoint {
+            return Err(StoreError::Unchained { partition });
+        }
+        let exists = commit.cells.iter().any(|cell| cell.born && self.cells.contains_key(&cell.key));
+        let changed = commit
+            .quarantines
+            .iter()
+            .filter_map(|mark| mark.unless_changed.as_ref())
+            .any(|(key, value)| self.cells.get(key) != Some(value));
+        if exists || changed { Err(StoreError::Guarded { partition }) } else { Ok(()) }
+    }
+
+    fn apply(&mut self, commit: &Commit) {
+        for mark in &commit.quarantines {
+            let partition = mark.quarantine.partition;
+            self.index.entry(partition).or_default().insert(mark.subject.clone(), mark.quarantine.clone());
+            self.quarantines
+                .entry(mark.subject.clone())
+                .or_default()
+                .insert(partition, mark.quarantine.clone());
+            if let Subject::Account(account) = &mark.subject {
+                for customer in &mark.customers {
+                    let marks = self.due_quarantines.entry(customer.clone()).or_default();
+                    marks.insert((account.clone(), partition), mark.quarantine.clone());
+                }
+            }
+        }
+        for due in &commit.dues {
+            self.dues.entry(due.customer.clone()).or_default().insert(due.account.clone(), due.value.clone());
+            let marks = self.quarantines.get(&Subject::Account(due.account.clone()));
+            if let Some(marks) = marks.filter(|_| due.born) {
+                let copies = self.due_quarantines.entry(due.customer.clone()).or_default();
+                for (partition, mark) in marks {
+                    copies.insert((due.account.clone(), *partition), mark.clone());
+                }
+            }
+        }
+        for cell in &commit.cells {
+            self.cells.insert(cell.key.clone(), cell.value.clone());
+        }
+        if let Some(state) = &commit.state {
+            self.states.insert(commit.partition, state.clone());
+        }
+        self.positions.insert(commit.partition, Position { token: commit.from.token, checkpoint: commit.to });
+    }
+
+    fn index_of(&self, partition: PartitionId) -> Vec<(Subject, Quarantine)> {
+        let index = self.index.get(&partition).into_iter().flatten();
+        index.map(|(subject, quarantine)| (subject.clone(), quarantine.clone())).collect()
+    }
+
+    fn quarantines_of(&self, subject: &Subject) -> Vec<Quarantine> {
+        self.quarantines.get(subject).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+}
+
+#[async_trait]
+impl WriteStore for MemoryStore {
+    async fn check(&self, _with_permissions: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {
+        let mut held = self.lock();
+        let contents = held.generations.entry(generation).or_default();
+        for (partition, at) in births {
+            let born = Position { token: Token([0; 16]), checkpoint: Checkpoint::born(*at) };
+            contents.positions.entry(*partition).or_insert(born);
+        }
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        generation: Generation,
+        partition: PartitionId,
+        token: Token,
+    ) -> Result<Claimed, StoreError> {
+        let mut held = self.lock();
+        let contents = held.generations.get_mut(&generation).ok_or(StoreError::Missing { partition })?;
+        let position = contents.positions.get_mut(&partition).ok_or(StoreError::Missing { partition })?;
+        position.token = token;
+        let position = *position;
+        Ok(Claimed { position, quarantined: contents.index_of(partition) })
+    }
+
+    async fn load(
+        &self,
+        generation: Generation,
+        partition: PartitionId,
+        acknowledged: Position,
+        keys: &[CellKey],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = self.lock();
+        let position = held.position(generation, partition)?;
+        if position.token != acknowledged.token {
+            return Err(StoreError::Fenced { partition });
+        }
+        if position.checkpoint.commit < acknowledged.checkpoint.commit {
+            return Err(StoreError::Unchained { partition });
+        }
+        let cells = held.generations.get(&generation).map(|contents| &contents.cells);
+        Ok(keys.iter().map(|key| cells.and_then(|cells| cells.get(key)).cloned()).collect())
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
+        let mut held = self.lock();
+        let missing = StoreError::Missing { partition: commit.partition };
+        let contents = held.generations.get_mut(&commit.generation).ok_or(missing)?;
+        contents.refusal(commit)?;
+        contents.apply(commit);
+        Ok(())
+    }
+
+    async fn active(&self) -> Result<Option<Generation>, StoreError> {
+        Ok(self.lock().active)
+    }
+
+    async fn activate(&self, from: Option<Generation>, to: Generation) -> Result<bool, StoreError> {
+        let mut held = self.lock();
+        let same = held.active == from;
+        if same {
+            held.active = Some(to);
+        }
+        Ok(same)
+    }
+}
+
+#[async_trait]
+impl ReadStore for MemoryStore {
+    async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError> {
+        Ok(self.lock().served().map(|(snapshot, contents)| AccountRead {
+            snapshot,
+            cell: contents.cells.get(&CellKey::Account(id.clone())).cloned(),
+            quarantines: contents.quarantines_of(&Subject::Account(id.clone())),
+        }))
+    }
+
+    async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
+        Ok(self.lock().served().map(|(snapshot, contents)| {
+            let dues = contents.dues.get(id).into_iter().flatten();
+            let mut quarantines = contents.quarantines_of(&Subject::Customer(id.clone()));
+            quarantines
+                .extend(contents.due_quarantines.get(id).into_iter().flat_map(BTreeMap::values).cloned());
+            CustomerRead {
+                snapshot,
+                cell: contents.cells.get(&CellKey::Customer(id.clone())).cloned(),
+                dues: dues.map(|(account, due)| (account.clone(), due.clone())).collect(),
+                quarantines,
+            }
+        }))
+    }
+
+    async fn states(&self) -> Result<Option<(Snapshot, Vec<(PartitionId, PartitionState)>)>, StoreError> {
+        Ok(self.lock().served().map(|(snapshot, contents)| {
+            let states =
+                contents.states.iter().map(|(partition, state)| (*partition, state.clone())).collect();
+            (snapshot, states)
+        }))
+    }
+
+    async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError> {
+        Ok(self.lock().served().map(|(_, contents)| contents.index_of(partition)).unwrap_or_default())
+    }
+
+    async fn healthy(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::domain::{AccountId, Checkpoint, Class, CustomerId, Offset, PartitionId, Subject, Time};
 
+pub mod contents;
 pub mod keys;
 pub mod memory;
 pub mod redis;

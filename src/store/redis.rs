@@ -1,1 +1,553 @@
-//! The store in Redis.
+//! The store in Redis: scripts for whatever must be atomic, reads of many callers in one call.
+//!
+//! The Redis user needs `~<prefix>:*` and `+evalsha +script|load +info +get +mget +set +mset +exists +hget
+//! +hset +hsetnx +hgetall +hvals +del +scan`; one that only reads needs none of `set`, `mset`, `hset`,
+//! `hsetnx`, `del` and `scan`.
+
+use std::{sync::Mutex, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{Cmd, Value};
+
+use super::{
+    CellKey, CellWrite, Claimed, Commit, DueWrite, Generation, PartitionState, Position, Quarantine,
+    QuarantineWrite, StoreError, Token, WriteStore,
+    keys::{self, Keys},
+};
+use crate::{
+    config,
+    domain::{AccountId, Checkpoint, Class, CustomerId, Offset, PartitionId, Subject, Time, Topic},
+};
+use link::Link;
+
+mod dump;
+mod link;
+mod read;
+
+/// The keys of one checked load, at most: Redis is held for well under a millisecond.
+const LOAD_KEYS_MAX: usize = 500;
+/// The fields of one `HSET`, at most: Lua's unpack fails near 8,000 values.
+const HSET_FIELDS_MAX: usize = 1_000;
+
+/// The store in Redis.
+pub struct RedisStore {
+    prefix: String,
+    writer: Link,
+    reader: read::Reader,
+    scripts: Scripts,
+    /// The server's run and its `evicted_keys` when they were last looked at.
+    evicted: Mutex<Option<(String, u64)>>,
+}
+
+struct Scripts {
+    commit: Code,
+    claim: Code,
+    load: Code,
+    activate: Code,
+}
+
+/// A script by its text and by its hash: calls name the hash.
+#[derive(Clone)]
+struct Code {
+    text: &'static str,
+    hash: String,
+}
+
+impl Code {
+    fn new(text: &'static str) -> Self {
+        Code { text, hash: redis::Script::new(text).get_hash().to_owned() }
+    }
+}
+
+impl RedisStore {
+    /// A store that connects when it is first used; it must be used within one tokio runtime.
+    /// [`StoreError::Corrupt`] for a URL that cannot be read.
+    pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
+        let scripts = Scripts {
+            commit: Code::new(include_str!("redis/commit.lua")),
+            claim: Code::new(include_str!("redis/claim.lua")),
+            load: Code::new(include_str!("redis/load.lua")),
+            activate: Code::new(include_str!("redis/activate.lua")),
+        };
+        let all = [&scripts.commit, &scripts.claim, &scripts.load, &scripts.activate];
+        Ok(RedisStore {
+            prefix: config.prefix.clone(),
+            writer: Link::new(
+                &config.url,
+                Duration::from_millis(config.write_timeout_ms),
+                all.into_iter().cloned().collect(),
+            )?,
+            reader: read::Reader::new(config)?,
+            scripts,
+            evicted: Mutex::new(None),
+        })
+    }
+
+    fn keys(&self, generation: Generation) -> Keys {
+        Keys::new(&self.prefix, generation)
+    }
+
+    /// `noeviction`, nothing evicted since the last look, no cluster, version 7 or later.
+    async fn check_server(&self, link: &Link) -> Result<(), StoreError> {
+        let mut info = redis::cmd("INFO");
+        info.arg("server").arg("memory").arg("stats").arg("cluster");
+        let text = bulk(link.call(&info).await?)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .unwrap_or_default()
+                .trim()
+        };
+        let corrupt = |reason: String| Err(StoreError::Corrupt { reason });
+        let version = field("redis_version");
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < 7) {
+            return corrupt(format!("Redis is version {version}; version 7 or later is needed"));
+        }
+        if field("cluster_enabled") == "1" {
+            return corrupt(
+                "this is a Redis Cluster, which is not supported; point redis.url to a primary with replicas"
+                    .to_owned(),
+            );
+        }
+        let policy = field("maxmemory_policy");
+        if policy != "noeviction" {
+            return corrupt(format!(
+                "Redis has maxmemory-policy {policy}: it drops balances without a word; set noeviction, and rebuild \
+                 if evicted_keys is above zero"
+            ));
+        }
+        let run = field("run_id").to_owned();
+        let evicted = field("evicted_keys").parse::<u64>().unwrap_or_default();
+        let mut seen = self.evicted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let rose = seen.as_ref().is_some_and(|(seen_run, before)| {
+            let before = if *seen_run == run { *before } else { 0 };
+            evicted > before
+        });
+        if rose {
+            // `seen` stays as it is: what is lost stays lost, also at the next look.
+            return corrupt(format!(
+                "Redis has evicted keys ({evicted} since its start): balances are missing; set noeviction and rebuild"
+            ));
+        }
+        *seen = Some((run, evicted));
+        Ok(())
+    }
+
+    /// Does all that the write side and the read side do, on keys of no generation.
+    async fn check_permissions(&self) -> Result<(), StoreError> {
+        let keys = Keys::scratch(&self.prefix, rand::random());
+        let partition = PartitionId { topic: Topic::Ledger, partition: 0 };
+        let (Ok(account), Ok(customer)) = (AccountId::parse("check"), CustomerId::parse("check")) else {
+            return Err(unexpected());
+        };
+        let rehearsed = self.rehearse(&keys, partition, &account, &customer).await;
+        let mut del = redis::cmd("DEL");
+        del.arg(keys.pointer()).arg(keys.positions()).arg(keys.states());
+        del.arg(keys.account(&account)).arg(keys.dues(&customer)).arg(keys.account_quarantine(&account));
+        del.arg(keys.due_quarantine(&customer)).arg(keys.index(partition));
+        let cleared = self.writer.call(&del).await;
+        rehearsed.and(cleared.map(|_| ()))
+    }
+
+    async fn rehearse(
+        &self,
+        keys: &Keys,
+        partition: PartitionId,
+        account: &AccountId,
+        customer: &CustomerId,
+    ) -> Result<(), StoreError> {
+        let token = Token(rand::random());
+        self.bear_at(keys, &[(partition, Offset(0))]).await?;
+        let claimed = self.claim_at(keys, partition, token).await?;
+        let cell = CellKey::Account(account.clone());
+        let value = Bytes::from_static(b"check");
+        let mark = Quarantine {
+            partition,
+            offset: Offset(0),
+            class: Class::NotJson,
+            since: Time::from_millis(0),
+            waiting: 0,
+        };
+        let state = PartitionState {
+            claim: 0,
+            beat: 0,
+            caught_up_ms_ago: None,
+            next: Offset(0),
+            high_watermark: None,
+            halt: None,
+            quarantined_keys: 0,
+            waiting_records: 0,
+            owner: "check".to_owned(),
+        };
+        let born = DueWrite {
+            customer: customer.clone(),
+            account: account.clone(),
+            value: value.clone(),
+            born: true,
+        };
+        let mut commit = Commit {
+            generation: Generation(0),
+            partition,
+            from: claimed.position,
+            to: Checkpoint { commit: 1, ..claimed.position.checkpoint },
+            cells: vec![CellWrite { key: cell.clone(), value: value.clone(), born: true }],
+            dues: vec![born],
+            quarantines: vec![QuarantineWrite {
+                subject: Subject::Account(account.clone()),
+                quarantine: mark,
+                customers: vec![customer.clone()],
+                unless_changed: None,
+            }],
+            state: Some(state),
+        };
+        self.commit_at(keys, &commit).await?;
+        // The guard reads a cell that exists by now.
+        commit.from.checkpoint = commit.to;
+        commit.to.commit = 2;
+        commit.cells.clear();
+        for mark in &mut commit.quarantines {
+            mark.unless_changed = Some((cell.clone(), value.clone()));
+        }
+        self.commit_at(keys, &commit).await?;
+        self.load_at(keys, partition, Position { token, checkpoint: commit.to }, &[cell]).await?;
+        self.activate_at(&keys.pointer(), None, Generation(0)).await?;
+        self.reader.rehearse(keys, account, customer).await
+    }
+
+    async fn bear_at(&self, keys: &Keys, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {
+        if births.is_empty() {
+            return Ok(());
+        }
+        let mut pipe = redis::pipe();
+        let positions = keys.positions();
+        for (partition, at) in births {
+            // No claim draws this token: nobody can commit before a claim.
+            let position = Position { token: Token([0; 16]), checkpoint: Checkpoint::born(*at) };
+            pipe.cmd("HSETNX").arg(&positions).arg(partition.to_string()).arg(position.to_bytes().as_ref());
+        }
+        self.writer.call_all(&pipe).await.map(|_| ())
+    }
+
+    async fn claim_at(
+        &self,
+        keys: &Keys,
+        partition: PartitionId,
+        token: Token,
+    ) -> Result<Claimed, StoreError> {
+        let mut command = script(&self.scripts.claim, 2);
+        command
+            .arg(keys.positions())
+            .arg(keys.index(partition))
+            .arg(partition.to_string())
+            .arg(token.0.as_slice());
+        let reply = self.writer.call(&command).await?;
+        if matches!(reply, Value::Nil) {
+            return Err(StoreError::Missing { partition });
+        }
+        let [held, index] = parts(reply)?;
+        let position = position(held)?.ok_or(StoreError::Missing { partition })?;
+        Ok(Claimed { position, quarantined: index_of(partition, index)? })
+    }
+
+    async fn load_at(
+        &self,
+        keys: &Keys,
+        partition: PartitionId,
+        acknowledged: Position,
+        wanted: &[CellKey],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut cells = Vec::with_capacity(wanted.len());
+        let positions = keys.positions();
+        for chunk in wanted.chunks(LOAD_KEYS_MAX) {
+            let mut command = script(&self.scripts.load, chunk.len().saturating_add(1));
+            command.arg(&positions);
+            for key in chunk {
+                command.arg(keys.cell(key));
+            }
+            command.arg(partition.to_string());
+            let [held, values] = parts(self.writer.call(&command).await?)?;
+            let held = position(held)?.ok_or(StoreError::Missing { partition })?;
+            if held.token != acknowledged.token {
+                return Err(StoreError::Fenced { partition });
+            }
+            if held.checkpoint.commit < acknowledged.checkpoint.commit {
+                return Err(StoreError::Unchained { partition });
+            }
+            for value in array(values)? {
+                cells.push(bulk(value)?.map(Bytes::from));
+            }
+        }
+        if cells.len() == wanted.len() { Ok(cells) } else { Err(unexpected()) }
+    }
+
+    async fn commit_at(&self, keys: &Keys, commit: &Commit) -> Result<(), StoreError> {
+        let partition = commit.partition;
+        let command = commit_command(&self.scripts.commit, keys, commit)?;
+        let Value::Int(code) = self.writer.call(&command).await? else { return Err(unexpected()) };
+        match code {
+            0 => Ok(()),
+            1 => Err(StoreError::Missing { partition }),
+            2 => Err(StoreError::Fenced { partition }),
+            3 => Err(StoreError::Unchained { partition }),
+            4 => Err(StoreError::Guarded { partition }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn activate_at(
+        &self,
+        pointer: &str,
+        from: Option<Generation>,
+        to: Generation,
+    ) -> Result<bool, StoreError> {
+        let mut command = script(&self.scripts.activate, 1);
+        command.arg(pointer).arg(from.map(|from| from.0.to_string()).unwrap_or_default()).arg(to.0);
+        Ok(matches!(self.writer.call(&command).await?, Value::Int(1)))
+    }
+}
+
+#[async_trait]
+impl WriteStore for RedisStore {
+    async fn check(&self, with_permissions: bool) -> Result<(), StoreError> {
+        self.check_server(&self.writer).await?;
+        if with_permissions {
+            self.check_permissions().await?;
+        }
+        Ok(())
+    }
+
+    async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {
+        self.bear_at(&self.keys(generation), births).await
+    }
+
+    async fn claim(
+        &self,
+        generation: Generation,
+        partition: PartitionId,
+        token: Token,
+    ) -> Result<Claimed, StoreError> {
+        self.claim_at(&self.keys(generation), partition, token).await
+    }
+
+    async fn load(
+        &self,
+        generation: Generation,
+        partition: PartitionId,
+        acknowledged: Position,
+        keys: &[CellKey],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.load_at(&self.keys(generation), partition, acknowledged, keys).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
+        self.commit_at(&self.keys(commit.generation), commit).await
+    }
+
+    async fn active(&self) -> Result<Option<Generation>, StoreError> {
+        let mut get = redis::cmd("GET");
+        get.arg(keys::active(&self.prefix));
+        generation(self.writer.call(&get).await?)
+    }
+
+    async fn activate(&self, from: Option<Generation>, to: Generation) -> Result<bool, StoreError> {
+        self.activate_at(&keys::active(&self.prefix), from, to).await
+    }
+}
+
+/// The call of `commit.lua`; its head comment tells the layout.
+fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, StoreError> {
+    let field = commit.partition.to_string();
+    let (born, known): (Vec<&CellWrite>, Vec<&CellWrite>) = commit.cells.iter().partition(|cell| cell.born);
+    let guards: Vec<&(CellKey, Bytes)> =
+        commit.quarantines.iter().filter_map(|mark| mark.unless_changed.as_ref()).collect();
+    let copies: Vec<&DueWrite> = commit.dues.iter().filter(|due| due.born).collect();
+    let quarantines = quarantine_fields(keys, commit)?;
+    let groups = groups(keys, &commit.dues, &quarantines);
+
+    let key_count = [2, commit.cells.len(), guards.len(), groups.len(), copies.len(), copies.len()]
+        .into_iter()
+        .fold(0, usize::saturating_add);
+    let cell_bytes =
+        commit.cells.iter().map(|cell| cell.value.len().saturating_add(64)).fold(512, usize::saturating_add);
+    let due_bytes = commit.dues.len().saturating_mul(160);
+    let mut command = Cmd::with_capacity(key_count.saturating_mul(3), cell_bytes.saturating_add(due_bytes));
+    command.arg("EVALSHA").arg(&code.hash).arg(key_count);
+
+    command.arg(keys.positions()).arg(keys.states());
+    for cell in born.iter().chain(&known) {
+        command.arg(keys.cell(&cell.key));
+    }
+    for (key, _) in &guards {
+        command.arg(keys.cell(key));
+    }
+    for group in &groups {
+        command.arg(&group.key);
+    }
+    for due in &copies {
+        command.arg(keys.account_quarantine(&due.account));
+    }
+    for due in &copies {
+        command.arg(keys.due_quarantine(&due.customer));
+    }
+
+    let to = Position { token: commit.from.token, checkpoint: commit.to };
+    command.arg(&field).arg(commit.from.to_bytes().as_ref()).arg(to.to_bytes().as_ref());
+    match &commit.state {
+        Some(state) => command.arg(json(state)?),
+        None => command.arg(""),
+    };
+    command.arg(commit.cells.len()).arg(born.len()).arg(guards.len()).arg(groups.len()).arg(copies.len());
+    for cell in born.iter().chain(&known) {
+        command.arg(cell.value.as_ref());
+    }
+    for (_, value) in &guards {
+        command.arg(value.as_ref());
+    }
+    for group in &groups {
+        command.arg(group.fields.len().saturating_mul(2));
+        for (name, value) in &group.fields {
+            command.arg(*name).arg(*value);
+        }
+    }
+    for due in &copies {
+        command.arg(format!("{}/", due.account.as_str()));
+    }
+    Ok(command)
+}
+
+/// The fields of one `HSET`.
+struct Group<'a> {
+    key: String,
+    fields: Vec<(&'a str, &'a [u8])>,
+}
+
+/// Groups what goes into one hash, for each `HSET` costs as much as several fields.
+fn groups<'a>(
+    keys: &Keys,
+    dues: &'a [DueWrite],
+    quarantines: &'a [(String, String, Vec<u8>)],
+) -> Vec<Group<'a>> {
+    let mut groups = Vec::new();
+    let mut sorted: Vec<&DueWrite> = dues.iter().collect();
+    sorted.sort_by(|a, b| a.customer.cmp(&b.customer));
+    for same in sorted.chunk_by(|a, b| a.customer == b.customer) {
+        let Some(first) = same.first() else { continue };
+        for chunk in same.chunks(HSET_FIELDS_MAX) {
+            let fields = chunk.iter().map(|due| (due.account.as_str(), due.value.as_ref())).collect();
+            groups.push(Group { key: keys.dues(&first.customer), fields });
+        }
+    }
+    let mut sorted: Vec<_> = quarantines.iter().collect();
+    // Stable: of two marks of one field the later one counts.
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    for same in sorted.chunk_by(|a, b| a.0 == b.0) {
+        let Some(first) = same.first() else { continue };
+        for chunk in same.chunks(HSET_FIELDS_MAX) {
+            let fields = chunk.iter().map(|mark| (mark.1.as_str(), mark.2.as_slice())).collect();
+            groups.push(Group { key: first.0.clone(), fields });
+        }
+    }
+    groups
+}
+
+/// Key, field and value of every mark: the subject's, the partition's index, and the customers'.
+fn quarantine_fields(keys: &Keys, commit: &Commit) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+    let mut fields = Vec::new();
+    for mark in &commit.quarantines {
+        let partition = mark.quarantine.partition;
+        let value = json(&mark.quarantine)?;
+        fields.push((keys.index(partition), mark.subject.as_str().to_owned(), value.clone()));
+        let key = match &mark.subject {
+            Subject::Account(id) => {
+                for customer in &mark.customers {
+                    fields.push((
+                        keys.due_quarantine(customer),
+                        keys::due_field(id, partition),
+                        value.clone(),
+                    ));
+                }
+                keys.account_quarantine(id)
+            }
+            Subject::Customer(id) => keys.customer_quarantine(id),
+        };
+        fields.push((key, partition.to_string(), value));
+    }
+    Ok(fields)
+}
+
+/// A call of a script with this many keys.
+fn script(code: &Code, keys: usize) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(&code.hash).arg(keys);
+    command
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|_| unexpected())
+}
+
+/// Redis answered, but not what this program wrote.
+fn unexpected() -> StoreError {
+    StoreError::Corrupt {
+        reason: "the store holds something that this program did not write; check redis.prefix, or rebuild"
+            .to_owned(),
+    }
+}
+
+fn array(value: Value) -> Result<Vec<Value>, StoreError> {
+    if let Value::Array(values) = value { Ok(values) } else { Err(unexpected()) }
+}
+
+fn parts<const N: usize>(value: Value) -> Result<[Value; N], StoreError> {
+    array(value)?.try_into().map_err(|_| unexpected())
+}
+
+fn bulk(value: Value) -> Result<Option<Vec<u8>>, StoreError> {
+    if let Value::BulkString(bytes) = value {
+        return Ok(Some(bytes));
+    }
+    if matches!(value, Value::Nil) { Ok(None) } else { Err(unexpected()) }
+}
+
+fn text(value: Value) -> Result<String, StoreError> {
+    String::from_utf8(bulk(value)?.ok_or_else(unexpected)?).map_err(|_| unexpected())
+}
+
+fn generation(value: Value) -> Result<Option<Generation>, StoreError> {
+    let Some(number) = bulk(value)? else { return Ok(None) };
+    let number = std::str::from_utf8(&number).ok().and_then(|number| number.parse().ok());
+    number.map(|number| Some(Generation(number))).ok_or_else(unexpected)
+}
+
+fn position(value: Value) -> Result<Option<Position>, StoreError> {
+    bulk(value)?.map(|bytes| Position::from_bytes(&bytes).ok_or_else(unexpected)).transpose()
+}
+
+/// Fields and values of a hash.
+fn fields(value: Value) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let mut values = array(value)?.into_iter();
+    let mut fields = Vec::with_capacity(values.len() / 2);
+    while let Some(name) = values.next() {
+        let value = values.next().ok_or_else(unexpected)?;
+        fields.push((text(name)?, bulk(value)?.ok_or_else(unexpected)?));
+    }
+    Ok(fields)
+}
+
+/// The keys on hold in a partition.
+fn index_of(partition: PartitionId, value: Value) -> Result<Vec<(Subject, Quarantine)>, StoreError> {
+    fields(value)?
+        .into_iter()
+        .map(|(key, value)| {
+            let subject = Subject::of_key(partition.topic, &key).map_err(|_| unexpected())?;
+            Ok((subject, quarantine(&value)?))
+        })
+        .collect()
+}
+
+fn quarantine(value: &[u8]) -> Result<Quarantine, StoreError> {
+    serde_json::from_slice(value).map_err(|_| unexpected())
+}

@@ -1,0 +1,79 @@
+#!lua
+-- One atomic step of one partition: all of it, or nothing but a refusal.
+--
+-- KEYS: positions, states; cells (those to be born first); guarded cells; hashes, one per group;
+--       for copies of marks: the accounts' quarantines, then as many customers' marks.
+-- ARGV: field of the partition, expected position, new position, heartbeat or '';
+--       numbers of cells, of those to be born, of guarded cells, of groups, of copies;
+--       values of cells; values of guarded cells; per group: number of arguments, then fields and values;
+--       per copy: the start of the field.
+-- Returns 0 written, 1 no position, 2 another token, 3 another checkpoint, 4 a guard.
+--
+-- Strings are compared for equality only: '<' follows the server's locale, and numbers are doubles.
+-- Redis does not roll back, so the position comes last: whatever a stopped script wrote is folded again from
+-- the old position, and what each cell has applied is skipped.
+
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held then
+  return 1
+end
+if held ~= ARGV[2] then
+  if string.sub(held, 1, 16) ~= string.sub(ARGV[2], 1, 16) then
+    return 2
+  end
+  return 3
+end
+
+-- Lua's unpack fails near 8,000 values.
+local CHUNK = 2000
+local cells, born, guards = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local groups, copies = tonumber(ARGV[8]), tonumber(ARGV[9])
+local key, arg = 3, 10
+
+for first = key, key + born - 1, CHUNK do
+  if redis.call('EXISTS', unpack(KEYS, first, math.min(first + CHUNK, key + born) - 1)) > 0 then
+    return 4
+  end
+end
+local cell_key, cell_arg = key, arg
+key, arg = key + cells, arg + cells
+for i = 0, guards - 1 do
+  if redis.call('GET', KEYS[key + i]) ~= ARGV[arg + i] then
+    return 4
+  end
+end
+key, arg = key + guards, arg + guards
+
+for i = 0, groups - 1 do
+  local count = tonumber(ARGV[arg])
+  redis.call('HSET', KEYS[key + i], unpack(ARGV, arg + 1, arg + count))
+  arg = arg + count + 1
+end
+key = key + groups
+
+-- Almost no account is on hold: ask for all of them at once.
+for first = 0, copies - 1, CHUNK do
+  local last = math.min(first + CHUNK, copies) - 1
+  if redis.call('EXISTS', unpack(KEYS, key + first, key + last)) > 0 then
+    for i = first, last do
+      local marks = redis.call('HGETALL', KEYS[key + i])
+      for m = 1, #marks, 2 do
+        redis.call('HSET', KEYS[key + copies + i], ARGV[arg + i] .. marks[m], marks[m + 1])
+      end
+    end
+  end
+end
+
+for first = 0, cells - 1, CHUNK do
+  local pairs_of_chunk = {}
+  for i = first, math.min(first + CHUNK, cells) - 1 do
+    pairs_of_chunk[#pairs_of_chunk + 1] = KEYS[cell_key + i]
+    pairs_of_chunk[#pairs_of_chunk + 1] = ARGV[cell_arg + i]
+  end
+  redis.call('MSET', unpack(pairs_of_chunk))
+end
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 0

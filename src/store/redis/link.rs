@@ -1,0 +1,179 @@
+//! A connection to Redis that makes itself anew, and what the server's errors mean.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    io::tcp::TcpSettings,
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use super::Code;
+use crate::store::StoreError;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// One multiplexed connection for many callers.
+///
+/// It is dropped after every error that leaves the effect unknown, and made anew by the next caller, not
+/// more often than the backoff allows. Scripts are loaded whenever it is made: so a call never has to load
+/// one itself, which would let it overtake, or be overtaken by, the calls in flight around it.
+pub(super) struct Link {
+    client: Client,
+    config: AsyncConnectionConfig,
+    scripts: Vec<Code>,
+    live: ArcSwapOption<Live>,
+    dialled: AtomicU64,
+    dial: Mutex<Dial>,
+}
+
+struct Live {
+    connection: MultiplexedConnection,
+    number: u64,
+}
+
+struct Dial {
+    backoff: Duration,
+    not_before: Option<Instant>,
+}
+
+impl Link {
+    /// A link that connects when it is first used. Fails for a URL that cannot be read.
+    pub(super) fn new(url: &str, timeout: Duration, scripts: Vec<Code>) -> Result<Self, StoreError> {
+        // The URL holds a password: the error does not repeat it.
+        let unreadable = |_: RedisError| StoreError::Corrupt {
+            reason: "redis.url cannot be read; it may be redis://[user:password@]host:port/[db]".to_owned(),
+        };
+        let info = url.into_connection_info().map_err(unreadable)?;
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Ok(Link {
+            client: Client::open(info).map_err(unreadable)?,
+            config: AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(timeout))
+                .set_response_timeout(Some(timeout))
+                .set_pipeline_buffer_size(256),
+            scripts,
+            live: ArcSwapOption::empty(),
+            dialled: AtomicU64::new(0),
+            dial: Mutex::new(Dial { backoff: BACKOFF_MIN, not_before: None }),
+        })
+    }
+
+    /// Sends one command.
+    pub(super) async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let live = self.live().await?;
+        let mut connection = live.connection.clone();
+        let reply = connection.req_packed_command(command).await;
+        self.judge(&live, reply.and_then(Value::extract_error))
+    }
+
+    /// Sends several commands in one round trip; the first error counts for all.
+    pub(super) async fn call_all(&self, commands: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let live = self.live().await?;
+        let mut connection = live.connection.clone();
+        let reply = connection.req_packed_commands(commands, 0, commands.len()).await;
+        self.judge(&live, reply.and_then(|values| values.into_iter().map(Value::extract_error).collect()))
+    }
+
+    fn judge<T>(&self, live: &Live, reply: Result<T, RedisError>) -> Result<T, StoreError> {
+        reply.map_err(|error| {
+            let (remedy, keep) = remedy(&error);
+            if !keep {
+                self.drop_if(live.number);
+            }
+            remedy
+        })
+    }
+
+    fn drop_if(&self, number: u64) {
+        let current = self.live.load();
+        if current.as_ref().is_some_and(|live| live.number == number) {
+            // A newer one that slips in between is dropped too, and made anew: that costs a dial, no more.
+            self.live.store(None);
+        }
+    }
+
+    async fn live(&self) -> Result<Arc<Live>, StoreError> {
+        if let Some(live) = self.live.load_full() {
+            return Ok(live);
+        }
+        let mut dial = self.dial.lock().await;
+        if let Some(live) = self.live.load_full() {
+            return Ok(live);
+        }
+        if dial.not_before.is_some_and(|instant| Instant::now() < instant) {
+            return Err(StoreError::Transient { reason: "waiting to connect again".to_owned() });
+        }
+        match self.connect().await {
+            Ok(connection) => {
+                let number = self.dialled.fetch_add(1, Ordering::Relaxed);
+                let live = Arc::new(Live { connection, number });
+                self.live.store(Some(Arc::clone(&live)));
+                // A server that takes connections and fails every call is not dialled in a tight loop either.
+                dial.not_before = Instant::now().checked_add(BACKOFF_MIN);
+                dial.backoff = BACKOFF_MIN;
+                Ok(live)
+            }
+            Err(error) => {
+                dial.not_before = Instant::now().checked_add(dial.backoff);
+                dial.backoff = dial.backoff.saturating_mul(2).min(BACKOFF_MAX);
+                Err(remedy(&error).0)
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+        let mut load = redis::pipe();
+        for script in &self.scripts {
+            load.cmd("SCRIPT").arg("LOAD").arg(script.text);
+        }
+        load.query_async::<Vec<String>>(&mut connection).await?;
+        Ok(connection)
+    }
+}
+
+/// The remedy of an error, and whether the connection may be kept.
+fn remedy(error: &RedisError) -> (StoreError, bool) {
+    let said = format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default());
+    let said = said.trim();
+    let transient = |keep| {
+        let reason = if said.is_empty() { error.to_string() } else { said.to_owned() };
+        (StoreError::Transient { reason }, keep)
+    };
+    let corrupt = |what: &str| (StoreError::Corrupt { reason: format!("{what} (Redis says: {said})") }, true);
+    // Inside a script a missing permission is reported as a plain error.
+    if said.contains("NOPERM") || said.contains("user executing the script") {
+        return corrupt(
+            "the Redis user lacks a permission; grant it the commands and keys of the documentation's ACL line",
+        );
+    }
+    if matches!(error.kind(), ErrorKind::AuthenticationFailed) {
+        return corrupt("Redis refuses the user or the password of redis.url");
+    }
+    match error.code() {
+        Some("WRONGTYPE") => corrupt(
+            "a key of this program holds another type; something else writes under redis.prefix: \
+             remove that key, or choose another prefix",
+        ),
+        Some("NOAUTH" | "WRONGPASS") => corrupt("Redis refuses the user or the password of redis.url"),
+        Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN") => corrupt(
+            "this is a Redis Cluster, which is not supported; point redis.url to a primary with replicas",
+        ),
+        Some("ERR") if said.contains("unknown command") => {
+            corrupt("this Redis lacks a command; version 7 or later is needed, with no command renamed")
+        }
+        // After a fail-over the old primary answers READONLY, and a new one may not know the scripts.
+        Some("READONLY" | "NOSCRIPT" | "MASTERDOWN" | "UNBLOCKED") | None => transient(false),
+        Some(_) => transient(true),
+    }
+}

@@ -1,0 +1,372 @@
+//! The read side: reads that wait at the same time share one call.
+
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::Value;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{
+    Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, position, quarantine, script,
+    text, unexpected,
+};
+use crate::{
+    config,
+    domain::{AccountId, CustomerId, PartitionId, Subject},
+    store::{
+        AccountRead, CustomerRead, Generation, PartitionState, Quarantine, ReadStore, Snapshot, StoreError,
+        keys::{self, Keys},
+    },
+};
+
+/// Reads that share one call, at most: Redis is held for some tens of microseconds.
+const BATCH_READS_MAX: usize = 64;
+/// Calls in flight. While all are, reads gather: the busier, the larger the batches.
+const CALLS_IN_FLIGHT_MAX: usize = 2;
+/// Reads that wait for a call; those beyond wait for room.
+const WAITING_READS_MAX: usize = 4_096;
+/// How often a read is repeated because the pointer moved meanwhile.
+const REPEATS_MAX: usize = 3;
+
+/// The read side of the store.
+pub(super) struct Reader {
+    core: Arc<Core>,
+    queue: OnceLock<mpsc::Sender<Ask>>,
+    timeout: Duration,
+}
+
+struct Core {
+    link: Link,
+    code: Code,
+    prefix: String,
+    /// The generation that the pointer named last.
+    active: ArcSwapOption<(Generation, Keys)>,
+}
+
+/// A read that waits for its call.
+enum Ask {
+    Account(AccountId, Reply<AccountRead>),
+    Customer(CustomerId, Reply<CustomerRead>),
+}
+
+type Reply<T> = oneshot::Sender<Result<Option<T>, StoreError>>;
+
+/// What one call asks for.
+#[derive(Default)]
+struct Wanted<'a> {
+    accounts: Vec<&'a AccountId>,
+    customers: Vec<&'a CustomerId>,
+    states: bool,
+}
+
+/// What one call brought.
+struct Brought {
+    snapshot: Snapshot,
+    states: Value,
+    accounts: std::vec::IntoIter<AccountParts>,
+    customers: std::vec::IntoIter<CustomerParts>,
+}
+
+type AccountParts = (Option<Bytes>, Vec<Quarantine>);
+type CustomerParts = (Option<Bytes>, Vec<(AccountId, Bytes)>, Vec<Quarantine>);
+
+impl Reader {
+    pub(super) fn new(config: &config::Redis) -> Result<Self, StoreError> {
+        let timeout = Duration::from_millis(config.read_timeout_ms);
+        let script = Code::new(include_str!("read.lua"));
+        let core = Core {
+            link: Link::new(&config.url, timeout, vec![script.clone()])?,
+            code: script,
+            prefix: config.prefix.clone(),
+            active: ArcSwapOption::empty(),
+        };
+        Ok(Reader { core: Arc::new(core), queue: OnceLock::new(), timeout })
+    }
+
+    /// Runs the script on keys of no generation.
+    pub(super) async fn rehearse(
+        &self,
+        keys: &Keys,
+        account: &AccountId,
+        customer: &CustomerId,
+    ) -> Result<(), StoreError> {
+        let wanted = Wanted { accounts: vec![account], customers: vec![customer], states: true };
+        match self.core.call(&keys.pointer(), Generation(0), keys, &wanted).await? {
+            Called::Brought(_) => Ok(()),
+            Called::Moved(_) => Err(unexpected()),
+        }
+    }
+
+    async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<Option<T>, StoreError> {
+        let queue = self.queue.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel(WAITING_READS_MAX);
+            tokio::spawn(gather(Arc::clone(&self.core), receiver));
+            sender
+        });
+        let (reply, answer) = oneshot::channel();
+        let ask = ask(reply);
+        self.bounded(async {
+            if queue.send(ask).await.is_err() {
+                return Err(stopped());
+            }
+            answer.await.unwrap_or_else(|_| Err(stopped()))
+        })
+        .await
+    }
+
+    async fn bounded<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| StoreError::Transient { reason: "no reply in time".to_owned() };
+        tokio::time::timeout(self.timeout, read).await.map_err(late)?
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Transient { reason: "the reader has stopped".to_owned() }
+}
+
+/// Takes the reads that wait, and answers them with one call, several calls at a time. Ends with the store.
+async fn gather(core: Arc<Core>, mut queue: mpsc::Receiver<Ask>) {
+    let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
+    let mut waiting = Vec::with_capacity(BATCH_READS_MAX);
+    while let Ok(call) = Arc::clone(&calls).acquire_owned().await {
+        if queue.recv_many(&mut waiting, BATCH_READS_MAX).await == 0 {
+            return;
+        }
+        let batch = std::mem::replace(&mut waiting, Vec::with_capacity(BATCH_READS_MAX));
+        let core = Arc::clone(&core);
+        tokio::spawn(async move {
+            core.answer(batch).await;
+            drop(call);
+        });
+    }
+}
+
+/// Tells all of them that no generation is active, or that the call failed.
+fn refuse(
+    accounts: Vec<(AccountId, Reply<AccountRead>)>,
+    customers: Vec<(CustomerId, Reply<CustomerRead>)>,
+    why: &Result<(), StoreError>,
+) {
+    for (_, reply) in accounts {
+        drop(reply.send(why.clone().map(|()| None)));
+    }
+    for (_, reply) in customers {
+        drop(reply.send(why.clone().map(|()| None)));
+    }
+}
+
+/// How a call went.
+enum Called {
+    /// The pointer names another generation, or none.
+    Moved(Option<Generation>),
+    Brought(Brought),
+}
+
+impl Core {
+    async fn answer(&self, batch: Vec<Ask>) {
+        let mut accounts = Vec::with_capacity(batch.len());
+        let mut customers = Vec::with_capacity(batch.len());
+        for ask in batch {
+            match ask {
+                // Nobody waits for it any more.
+                Ask::Account(_, reply) if reply.is_closed() => (),
+                Ask::Customer(_, reply) if reply.is_closed() => (),
+                Ask::Account(id, reply) => accounts.push((id, reply)),
+                Ask::Customer(id, reply) => customers.push((id, reply)),
+            }
+        }
+        let wanted = Wanted {
+            accounts: accounts.iter().map(|(id, _)| id).collect(),
+            customers: customers.iter().map(|(id, _)| id).collect(),
+            states: false,
+        };
+        let brought = self.read(&wanted).await;
+        // Whoever stopped waiting meanwhile does not want the answer.
+        match brought {
+            Ok(Some(mut brought)) => {
+                for (_, reply) in accounts {
+                    let read = brought.accounts.next().map(|(cell, quarantines)| AccountRead {
+                        snapshot: brought.snapshot.clone(),
+                        cell,
+                        quarantines,
+                    });
+                    drop(reply.send(read.map(Some).ok_or_else(unexpected)));
+                }
+                for (_, reply) in customers {
+                    let read = brought.customers.next().map(|(cell, dues, quarantines)| CustomerRead {
+                        snapshot: brought.snapshot.clone(),
+                        cell,
+                        dues,
+                        quarantines,
+                    });
+                    drop(reply.send(read.map(Some).ok_or_else(unexpected)));
+                }
+            }
+            Ok(None) => refuse(accounts, customers, &Ok(())),
+            Err(error) => refuse(accounts, customers, &Err(error)),
+        }
+    }
+
+    /// Reads under the generation that the pointer names in the same reply.
+    async fn read(&self, wanted: &Wanted<'_>) -> Result<Option<Brought>, StoreError> {
+        let pointer = keys::active(&self.prefix);
+        for _ in 0..REPEATS_MAX {
+            let cached = self.active.load_full();
+            let moved = if let Some(active) = &cached {
+                match self.call(&pointer, active.0, &active.1, wanted).await? {
+                    Called::Brought(brought) => return Ok(Some(brought)),
+                    Called::Moved(to) => to,
+                }
+            } else {
+                let mut get = redis::cmd("GET");
+                get.arg(&pointer);
+                generation(self.link.call(&get).await?)?
+            };
+            let Some(to) = moved else {
+                self.active.store(None);
+                return Ok(None);
+            };
+            self.active.store(Some(Arc::new((to, Keys::new(&self.prefix, to)))));
+        }
+        Err(StoreError::Transient { reason: "the active generation keeps changing".to_owned() })
+    }
+
+    async fn call(
+        &self,
+        pointer: &str,
+        at: Generation,
+        keys: &Keys,
+        wanted: &Wanted<'_>,
+    ) -> Result<Called, StoreError> {
+        let Wanted { accounts, customers, states } = wanted;
+        let key_count = accounts
+            .len()
+            .saturating_mul(2)
+            .saturating_add(customers.len().saturating_mul(4))
+            .saturating_add(3);
+        let mut command = script(&self.code, key_count);
+        command.arg(pointer).arg(keys.positions()).arg(keys.states());
+        for id in accounts {
+            command.arg(keys.account(id));
+        }
+        for id in customers {
+            command.arg(keys.customer(id));
+        }
+        for id in accounts {
+            command.arg(keys.account_quarantine(id));
+        }
+        for id in customers {
+            command.arg(keys.customer_quarantine(id));
+        }
+        for id in customers {
+            command.arg(keys.due_quarantine(id));
+        }
+        for id in customers {
+            command.arg(keys.dues(id));
+        }
+        command.arg(at.0).arg(accounts.len()).arg(customers.len()).arg(if *states { "1" } else { "0" });
+
+        let mut reply = array(self.link.call(&command).await?)?.into_iter();
+        let mut next = || reply.next().ok_or_else(unexpected);
+        let named = generation(next()?)?;
+        if named != Some(at) {
+            return Ok(Called::Moved(named));
+        }
+        let snapshot = Snapshot { generation: at, positions: positions(next()?)? };
+        let states = next()?;
+        let mut cells = array(next()?)?.into_iter();
+        let mut cell =
+            || cells.next().ok_or_else(unexpected).and_then(bulk).map(|cell| cell.map(Bytes::from));
+        let mut marks = array(next()?)?.into_iter();
+        let mut dues = array(next()?)?.into_iter();
+
+        // The order of the keys: accounts, customers' own, customers' from accounts.
+        let mut marked = || marks.next().map_or_else(|| Ok(Vec::new()), quarantines);
+        let mut brought_accounts = Vec::with_capacity(accounts.len());
+        for _ in accounts {
+            brought_accounts.push((cell()?, marked()?));
+        }
+        let mut brought_customers = Vec::with_capacity(customers.len());
+        for _ in customers {
+            let dues = fields(dues.next().ok_or_else(unexpected)?)?
+                .into_iter()
+                .map(|(account, due)| {
+                    Ok((AccountId::parse(&account).map_err(|_| unexpected())?, Bytes::from(due)))
+                })
+                .collect::<Result<Vec<_>, StoreError>>()?;
+            brought_customers.push((cell()?, dues, marked()?));
+        }
+        for (_, _, quarantines) in &mut brought_customers {
+            quarantines.append(&mut marked()?);
+        }
+        Ok(Called::Brought(Brought {
+            snapshot,
+            states,
+            accounts: brought_accounts.into_iter(),
+            customers: brought_customers.into_iter(),
+        }))
+    }
+}
+
+#[async_trait]
+impl ReadStore for RedisStore {
+    async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError> {
+        self.reader.ask(|reply| Ask::Account(id.clone(), reply)).await
+    }
+
+    async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
+        self.reader.ask(|reply| Ask::Customer(id.clone(), reply)).await
+    }
+
+    async fn states(&self) -> Result<Option<(Snapshot, Vec<(PartitionId, PartitionState)>)>, StoreError> {
+        let wanted = Wanted { states: true, ..Wanted::default() };
+        let Some(brought) = self.reader.bounded(self.reader.core.read(&wanted)).await? else {
+            return Ok(None);
+        };
+        let mut states = Vec::new();
+        for (field, state) in fields(brought.states)? {
+            let partition = keys::partition(&field).ok_or_else(unexpected)?;
+            states.push((partition, serde_json::from_slice(&state).map_err(|_| unexpected())?));
+        }
+        states.sort_by_key(|(partition, _)| *partition);
+        Ok(Some((brought.snapshot, states)))
+    }
+
+    async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError> {
+        let core = &self.reader.core;
+        let Some(brought) = self.reader.bounded(core.read(&Wanted::default())).await? else {
+            return Ok(Vec::new());
+        };
+        let mut index = redis::cmd("HGETALL");
+        index.arg(Keys::new(&core.prefix, brought.snapshot.generation).index(partition));
+        let mut keys = index_of(partition, self.reader.bounded(core.link.call(&index)).await?)?;
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(keys)
+    }
+
+    async fn healthy(&self) -> Result<(), StoreError> {
+        self.reader.bounded(self.check_server(&self.reader.core.link)).await
+    }
+}
+
+fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreError> {
+    let mut values = array(value)?.into_iter();
+    let mut positions = Vec::with_capacity(values.len() / 2);
+    while let Some(field) = values.next() {
+        let partition = keys::partition(&text(field)?).ok_or_else(unexpected)?;
+        let held = position(values.next().ok_or_else(unexpected)?)?.ok_or_else(unexpected)?;
+        positions.push((partition, held));
+    }
+    positions.sort_by_key(|(partition, _)| *partition);
+    Ok(positions)
+}
+
+fn quarantines(values: Value) -> Result<Vec<Quarantine>, StoreError> {
+    array(values)?.into_iter().map(|value| quarantine(&bulk(value)?.ok_or_else(unexpected)?)).collect()
+}
