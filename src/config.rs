@@ -40,8 +40,8 @@ pub struct Config {
     pub log: Log,
 }
 
-/// The brokers and topics.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+/// The brokers and topics. Its `Debug` leaves out the properties: one may hold a secret.
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kafka {
     /// `host:port`, comma-separated.
@@ -244,6 +244,15 @@ impl Config {
             MASK.clone_into(&mut token.api_key_sha256);
         }
         masked
+    }
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 

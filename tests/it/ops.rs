@@ -1,0 +1,165 @@
+//! The operator's commands, as a shell sees them: text in, text out, exit status.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use argon2::{Argon2, PasswordVerifier as _};
+
+/// Runs the binary with these arguments and this standard input, in an environment of its own.
+fn command(args: &[&str], env: &[(&str, &str)], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_balance-projector"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // A command that does not read its input closes it.
+    let writer = std::thread::spawn(move || stdin.write_all(&input).is_ok());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+#[test]
+fn every_command_is_in_the_help() {
+    let output = command(&["--help"], &[], b"");
+    assert_eq!(output.status.code(), Some(0));
+    for name in
+        ["project", "serve", "run", "demo", "publish", "generate", "status", "check-config", "hash-password"]
+    {
+        assert!(stdout(&output).lines().any(|line| line.trim_start().starts_with(name)), "{name}");
+    }
+}
+
+#[test]
+fn wrong_usage_or_configuration_exits_with_2_and_names_the_fault() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[kafka]\nbrokerz = \"a:1\"").unwrap();
+    let path = file.path().to_str().unwrap();
+    let set = [("BALANCE_PROJECTOR__GENERATION", "none")];
+    let named = [("BALANCE_PROJECTOR_CONFIG", path)];
+    let rows: &[(&[&str], &[(&str, &str)], &str)] = &[
+        (&["check-config", "--config", path], &[], "kafka.brokerz is no key"),
+        (&["check-config"], &named, "kafka.brokerz is no key"),
+        (&["check-config"], &set, "generation was \"none\", may be an integer from 1 to 4294967295"),
+        (&["check-config", "--config", "/does/not/exist"], &[], "/does/not/exist cannot be read"),
+        (&["project", "--config", path], &[], "kafka.brokerz is no key"),
+        (&["serve", "--config", path], &[], "kafka.brokerz is no key"),
+        (&["run", "--config", path], &[], "kafka.brokerz is no key"),
+        (&["status", "--config", path], &[], "kafka.brokerz is no key"),
+        (&["publish", "--config", path], &[], "kafka.brokerz is no key"),
+        (&["generate", "--duplicates", "101"], &[], "101 is not in 0..=100"),
+        (&["generate", "--hot-accounts", "9", "--accounts", "8"], &[], "--hot-accounts: 9 are more"),
+        (&["generate", "--currencies", "CZX"], &[], "--currencies: \"CZX\" is no code of ISO 4217"),
+        (&["proiect"], &[], "unrecognized subcommand 'proiect'"),
+    ];
+    for (args, env, expected) in rows {
+        let output = command(args, env, b"");
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn check_config_prints_what_is_in_force_and_no_secret() {
+    let env = [
+        ("BALANCE_PROJECTOR__REDIS__URL", "redis://u:hunter2@127.0.0.1:7000/"),
+        ("BALANCE_PROJECTOR__ZONE", "UTC"),
+    ];
+    let output = command(&["check-config"], &env, b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed: toml::Table = stdout(&output).parse().unwrap();
+    assert_eq!(printed["zone"].as_str(), Some("UTC"));
+    assert_eq!(printed["redis"]["url"].as_str(), Some("redis://u:***@127.0.0.1:7000/"));
+    assert_eq!(printed["kafka"]["ledger_topic"].as_str(), Some("ledger.events"));
+}
+
+#[test]
+fn a_hashed_password_verifies_and_no_two_hashes_are_alike() {
+    let hashes = [(); 2].map(|()| command(&["hash-password"], &[], "pa sswörd\n".as_bytes()));
+    for output in &hashes {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+        let hash = stdout(output).trim_end();
+        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        assert!(Argon2::default().verify_password("pa sswörd".as_bytes(), hash).is_ok());
+        assert!(Argon2::default().verify_password(b"pa sswoerd", hash).is_err());
+    }
+    assert_ne!(hashes[0].stdout, hashes[1].stdout);
+}
+
+#[test]
+fn a_hashed_token_is_its_sha_256() {
+    // FIPS 180-4's example.
+    let output = command(&["hash-password", "--token"], &[], b"abc\r\n");
+    assert_eq!(stdout(&output), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n");
+}
+
+#[test]
+fn an_empty_secret_is_refused() {
+    for args in [&["hash-password"][..], &["hash-password", "--token"]] {
+        let output = command(args, &[], b"\n");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("is empty"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn generated_events_pass_publishs_check_and_poison_does_not() {
+    let flags =
+        ["--events", "3000", "--accounts", "50", "--customers", "20", "--late", "5", "--closures", "1"];
+    for extra in [&[][..], &["--numbered", "--currencies", "JPY,KWD,CLF"], &["--history", "3"]] {
+        let generated = command(&[&["generate"], &flags[..], extra].concat(), &[], b"");
+        assert_eq!(generated.status.code(), Some(0), "{}", stderr(&generated));
+        let output = command(&["publish", "--dry-run"], &[], &generated.stdout);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let lines = stdout(&generated).lines().count();
+        assert_eq!(stdout(&output), format!("{lines} passed, 0 bad\n"));
+    }
+    let generated = command(&[&["generate"], &flags[..], &["--poison", "16"]].concat(), &[], b"");
+    let output = command(&["publish", "--dry-run"], &[], &generated.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "3000 passed, 16 bad\n");
+    let output = command(&["publish", "--dry-run", "--raw"], &[], &generated.stdout);
+    assert_eq!(stdout(&output), "3016 passed, 0 bad\n");
+}
+
+#[test]
+fn a_bad_line_is_named_with_its_number_class_and_fault() {
+    let generated = command(&["generate", "--events", "2"], &[], b"");
+    let mut input = generated.stdout;
+    input.extend_from_slice(b"{\"specversion\":\"1.0\"\n");
+    let output = command(&["publish", "--dry-run"], &[], &input);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("line 3: not-json: "), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "2 passed, 1 bad\n");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_generator_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_balance-projector"))
+        .args(["generate", "--events", "1000000000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(output.stderr.is_empty(), "{}", stderr(&output));
+}
