@@ -96,7 +96,7 @@ impl Contents {
             .quarantines
             .iter()
             .filter_map(|mark| mark.unless_changed.as_ref())
-            .any(|(key, value)| self.cells.get(key) != Some(value));
+            .any(|(key, value)| self.cells.get(key).cloned().unwrap_or_default() != *value);
         if exists || changed { Err(StoreError::Guarded { partition }) } else { Ok(()) }
     }
 

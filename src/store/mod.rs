@@ -93,7 +93,7 @@ pub struct QuarantineWrite {
     /// that only counts.
     pub customers: Vec<CustomerId>,
     /// The subject's home is another partition: the mark is refused unless the cell still is what
-    /// `customers` was read from.
+    /// `customers` was read from; empty bytes where there was none.
     pub unless_changed: Option<(CellKey, Bytes)>,
 }
 

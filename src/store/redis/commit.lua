@@ -38,7 +38,7 @@ end
 local cell_key, cell_arg = key, arg
 key, arg = key + cells, arg + cells
 for i = 0, guards - 1 do
-  if redis.call('GET', KEYS[key + i]) ~= ARGV[arg + i] then
+  if (redis.call('GET', KEYS[key + i]) or '') ~= ARGV[arg + i] then
     return 4
   end
 end
