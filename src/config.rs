@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::BalanceType;
+use crate::domain::{BalanceType, FOLD_VERSION, FingerprintKey, Parameters};
 
 pub use load::{ConfigError, Fault, PREFIX};
 
@@ -271,6 +271,20 @@ fn mask_password(url: &str, mask: &str) -> String {
         Some((login, host)) => {
             let user = login.split_once(':').map_or(login, |(user, _)| user);
             format!("{scheme}://{user}:{mask}@{host}{path}")
+        }
+    }
+}
+
+impl Config {
+    /// The parameters with which a generation would be born now: the settings, and a fresh key.
+    pub fn parameters(&self) -> Parameters {
+        Parameters {
+            fold_version: FOLD_VERSION,
+            zone: self.zone.clone(),
+            event_window: self.wire.event_window,
+            value_bytes_max: self.wire.value_bytes_max,
+            depth_max: self.wire.depth_max,
+            fingerprint_key: FingerprintKey(rand::random()),
         }
     }
 }

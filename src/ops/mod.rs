@@ -13,6 +13,7 @@ pub mod check_config;
 pub mod demo;
 pub mod generate;
 pub mod hash_password;
+pub mod parts;
 pub mod project;
 pub mod publish;
 pub mod run;

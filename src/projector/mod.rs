@@ -1,6 +1,6 @@
 //! The write side: the loop from a polled batch to a commit; dead letters, quarantine, halts.
 //!
-//! [`run`] settles the generation, joins the consumer group and gives each assigned partition an owner
+//! [`start`] settles the generation, joins the consumer group and gives each assigned partition an owner
 //! ([`partition`]), a task that claims it and folds it. Owners share nothing but what is read only.
 
 mod cache;
@@ -10,11 +10,11 @@ mod metrics;
 mod partition;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::Hasher,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::{generation::Birth, metrics::Metrics};
 use crate::{
     config,
-    domain::{FOLD_VERSION, FingerprintKey, Parameters, PartitionId, Rules, Subject},
+    domain::{FingerprintKey, PartitionId, Rules, Subject},
     source::{
         Cluster,
         batch::Batch,
@@ -42,7 +42,7 @@ use crate::{
         topics::{self, TopicError},
         watch::{self as watermarks, Watched},
     },
-    store::{Generation, Halt, StoreError, WriteStore},
+    store::{Generation, Halt, PartitionState, StoreError, WriteStore},
 };
 
 const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ struct Shared {
     trouble: ArcSwapOption<Halt>,
     suspects: AtomicU64,
     owned: AtomicUsize,
-    metrics: Metrics,
+    standing: Arc<Standing>,
     instance: String,
 }
 
@@ -105,7 +105,7 @@ impl Shared {
 
     fn count_owned(&self, owned: usize) {
         self.owned.store(owned, Ordering::Relaxed);
-        self.metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
+        self.standing.metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
     }
 
     /// This partition's share of the memory for cells.
@@ -115,16 +115,63 @@ impl Shared {
     }
 }
 
-/// Projects until `stop`. Returns an error only for what a restart or a human must mend: a broker or a store
-/// that does not answer is waited for.
-pub async fn run(
+/// How the write side of this process stands, from before it has reached Kafka on.
+pub struct Standing {
+    metrics: Metrics,
+    owned: Mutex<BTreeMap<PartitionId, (bool, PartitionState)>>,
+    joined: AtomicBool,
+}
+
+impl Standing {
+    /// Registers the metrics; not ready yet.
+    pub fn new(registry: &mut Registry) -> Self {
+        Standing {
+            metrics: Metrics::new(registry),
+            owned: Mutex::new(BTreeMap::new()),
+            joined: AtomicBool::new(false),
+        }
+    }
+
+    fn beat(&self, id: PartitionId, complete: bool, state: PartitionState) {
+        self.metrics.beat(id, state.quarantined_keys, state.waiting_records, state.halt.is_some());
+        self.owned().insert(id, (complete, state));
+    }
+
+    fn forget(&self, id: PartitionId) {
+        self.metrics.forget(id);
+        self.owned().remove(&id);
+    }
+
+    fn owned(&self) -> std::sync::MutexGuard<'_, BTreeMap<PartitionId, (bool, PartitionState)>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the write side of this process is not ready; empty where it is.
+    pub fn reasons(&self) -> Vec<String> {
+        if !self.joined.load(Ordering::Relaxed) {
+            return vec!["the write side has not reached its topics and its store yet".to_owned()];
+        }
+        let of = |(id, (complete, state)): (&PartitionId, &(bool, PartitionState))| match (
+            &state.halt,
+            complete,
+        ) {
+            (Some(halt), _) => Some(format!("{id} is halted: {}; {}", halt.reason, halt.remedy)),
+            (None, false) => Some(format!("{id} has not reached the log's end since its birth")),
+            (None, true) => None,
+        };
+        self.owned().iter().filter_map(of).collect()
+    }
+}
+
+/// Starts to project. Returns an error only for what a restart or a human must mend: a broker or a store that
+/// does not answer is waited for.
+pub async fn start(
     config: &config::Config,
     cluster: Cluster,
     store: Arc<dyn WriteStore>,
-    registry: &mut Registry,
+    standing: Arc<Standing>,
     instance: String,
 ) -> anyhow::Result<Projector> {
-    let metrics = Metrics::new(registry);
     let inquirer = Arc::new(cluster.inquirer("read_uncommitted").context("kafka settings")?);
     let producer = Producer::new(&cluster).context("kafka settings")?;
     let counts = until_answered("topics", || async {
@@ -134,14 +181,7 @@ pub async fn run(
     .await?;
     until_answered("store", || store.check(true)).await.context("the store cannot be used")?;
     let generation = Generation(config.generation);
-    let parameters = Parameters {
-        fold_version: FOLD_VERSION,
-        zone: config.zone.clone(),
-        event_window: config.wire.event_window,
-        value_bytes_max: config.wire.value_bytes_max,
-        depth_max: config.wire.depth_max,
-        fingerprint_key: FingerprintKey(rand::random()),
-    };
+    let parameters = config.parameters();
     let birth = until_answered("decisions", || {
         generation::settle(&cluster, &producer, generation, parameters.clone(), &counts)
     })
@@ -169,7 +209,7 @@ pub async fn run(
         trouble: ArcSwapOption::empty(),
         suspects: AtomicU64::new(0),
         owned: AtomicUsize::new(0),
-        metrics,
+        standing: Arc::clone(&standing),
         instance,
     });
     let supervisor = Arc::new(Supervisor {
@@ -183,6 +223,7 @@ pub async fn run(
     };
     let thread = poller::spawn(&cluster, supervisor, bounds, prepared, stop.clone())?;
     tokio::spawn(guard_store(Arc::clone(&shared), stop.clone()));
+    standing.joined.store(true, Ordering::Relaxed);
     Ok(Projector { stop, thread })
 }
 
@@ -305,7 +346,7 @@ impl Owner for Supervisor {
             leaving
         };
         for id in ids {
-            self.shared.metrics.forget(*id);
+            self.shared.standing.forget(*id);
         }
         for (stop, task) in &leaving {
             stop.cancel();

@@ -58,7 +58,7 @@ pub(super) async fn own(
         let ended = match claimed {
             Ok(claimed) => {
                 claims = claims.wrapping_add(1);
-                shared.metrics.claimed(id.topic);
+                shared.standing.metrics.claimed(id.topic);
                 let mut session = Session::new(&shared, id, &progress, claims, claimed);
                 let ended = session.run(&mut batches, &stop).await;
                 if session.acknowledged_any {
@@ -74,7 +74,7 @@ pub(super) async fn own(
             Ended::Stopped => return,
             Ended::Suspect => tracing::warn!(partition = %id, "looking at the log again"),
             Ended::Refused(error) => {
-                shared.metrics.refused(remedy(&error));
+                shared.standing.metrics.refused(remedy(&error));
                 tracing::warn!(partition = %id, remedy = remedy(&error), %error, "refused");
                 let wait = match error {
                     StoreError::Fenced { .. } => Duration::from_millis(shared.settings.heartbeat_ms),
@@ -364,7 +364,7 @@ impl<'a> Session<'a> {
         if self.ends.back().is_some_and(|(asked, _)| *asked >= end.asked) {
             return;
         }
-        self.shared.metrics.lag(self.id, end.offset.0.saturating_sub(self.next.0).max(0));
+        self.shared.standing.metrics.lag(self.id, end.offset.0.saturating_sub(self.next.0).max(0));
         self.ends.push_back((end.asked, end.offset));
         // A bound, not a rule: an older sample says less than a newer one that is reached.
         if self.ends.len() > 240 {
@@ -408,7 +408,7 @@ impl<'a> Session<'a> {
         if let Some(record) = folded {
             self.last = Some(self.identity(record));
         }
-        counts.publish(self.id.topic, records.len(), &self.shared.metrics);
+        counts.publish(self.id.topic, records.len(), &self.shared.standing.metrics);
         outcome?;
         if let Some(advance) = batch.advance {
             if let Some(last) = self.to_verify {
@@ -588,7 +588,7 @@ impl<'a> Session<'a> {
         tracing::warn!(
             partition = %self.id, offset = record.offset.0, class = %rejection.class, "dead letter"
         );
-        self.shared.metrics.dead_letter(rejection.class, subject.is_some());
+        self.shared.standing.metrics.dead_letter(rejection.class, subject.is_some());
         let outgoing = dead_letters::outgoing(&self.shared.cluster, self.id, record, rejection);
         let producer = self.shared.producer.clone();
         self.pending.dead_letters.push(async move { producer.write(&outgoing).await }.boxed());
@@ -695,7 +695,7 @@ impl<'a> Session<'a> {
         self.acknowledged = position;
         self.acknowledged_any = true;
         self.progress.acknowledged(position.checkpoint.next);
-        self.shared.metrics.committed(self.id.topic);
+        self.shared.standing.metrics.committed(self.id.topic);
     }
 
     /// Sends what is folded, or an empty commit where a heartbeat is due. Dead letters are acknowledged first:
@@ -776,8 +776,7 @@ impl<'a> Session<'a> {
         self.beat.number = self.beat.number.saturating_add(1);
         let waiting = self.quarantined.values().fold(0_u64, |sum, q| sum.saturating_add(q.waiting));
         let quarantined_keys = u64::try_from(self.quarantined.len()).unwrap_or(u64::MAX);
-        self.shared.metrics.beat(self.id, quarantined_keys, waiting, self.halt.is_some());
-        PartitionState {
+        let state = PartitionState {
             claim: self.beat.claim,
             beat: self.beat.number,
             caught_up_ms_ago: self
@@ -789,7 +788,9 @@ impl<'a> Session<'a> {
             quarantined_keys,
             waiting_records: waiting,
             owner: self.shared.instance.clone(),
-        }
+        };
+        self.shared.standing.beat(self.id, to.complete, state.clone());
+        state
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     config::Config,
-    domain::{Class, FOLD_VERSION, FingerprintKey, Parameters, Rejection, Time, Topic},
+    domain::{Class, Parameters, Rejection, Time, Topic},
     wire,
 };
 
@@ -102,15 +102,8 @@ pub(super) struct Checker {
 
 impl Checker {
     pub(super) fn new(config: &Config, raw: bool) -> Self {
-        let parameters = Parameters {
-            fold_version: FOLD_VERSION,
-            zone: config.zone.clone(),
-            event_window: config.wire.event_window,
-            value_bytes_max: config.wire.value_bytes_max,
-            depth_max: config.wire.depth_max,
-            // A single record's check takes no fingerprints.
-            fingerprint_key: FingerprintKey([0; 16]),
-        };
+        // A single record's check takes no fingerprints: the key does not matter.
+        let parameters = config.parameters();
         Checker { parameters, raw, now: now(), checked: 0 }
     }
 

@@ -1,0 +1,111 @@
+//! What the roles are made of.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{Readiness, Report, admin::Admin},
+    config::Config,
+    domain::Time,
+    projector::{self, Standing},
+    source::Cluster,
+    store::WriteStore,
+};
+
+/// Cancelled by SIGTERM or SIGINT.
+pub fn shutdown() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+    let cancelled = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        cancelled.cancel();
+    });
+    Ok(shutdown)
+}
+
+/// The admin listener.
+pub async fn admin(
+    listen: SocketAddr,
+    registry: Registry,
+    readiness: Vec<Arc<dyn Readiness>>,
+) -> anyhow::Result<Admin> {
+    Ok(Admin::bind(listen, Arc::new(registry), readiness).await?)
+}
+
+/// The instant of this command, for what it checks and publishes.
+#[allow(clippy::disallowed_methods, reason = "commands run now; folds and answers never ask here")]
+pub fn now() -> Time {
+    Time(jiff::Timestamp::now())
+}
+
+struct WriteSide(Arc<Standing>);
+
+impl Readiness for WriteSide {
+    fn report(&self) -> Report {
+        Report { reasons: self.0.reasons(), notes: Vec::new() }
+    }
+}
+
+/// The write side's part in readiness.
+pub fn write_side(standing: &Arc<Standing>) -> Arc<dyn Readiness> {
+    Arc::new(WriteSide(Arc::clone(standing)))
+}
+
+/// The write side, from its start to its orderly stop.
+pub async fn project(
+    config: Config,
+    cluster: Cluster,
+    store: Arc<dyn WriteStore>,
+    standing: Arc<Standing>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let instance = format!("{}@{}", std::process::id(), host());
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        started = projector::start(&config, cluster, store, standing, instance) => {
+            started?.until(shutdown.clone()).await
+        }
+    }
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// A part that ends only when it is told to.
+pub fn spawn(part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<anyhow::Result<()>> {
+    tokio::spawn(async move {
+        part.await;
+        Ok(())
+    })
+}
+
+/// Waits for every part. The first that fails stops the others; its error is the role's.
+pub async fn until_all<const N: usize>(
+    shutdown: CancellationToken,
+    parts: [JoinHandle<anyhow::Result<()>>; N],
+) -> anyhow::Result<()> {
+    let mut first_error = None;
+    let mut running = futures::stream::FuturesUnordered::from_iter(parts);
+    while let Some(ended) = futures::StreamExt::next(&mut running).await {
+        if let Err(error) = ended.context("a part of the process panicked").and_then(|result| result) {
+            shutdown.cancel();
+            first_error.get_or_insert(error);
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
