@@ -1,0 +1,98 @@
+//! A closed-loop HTTP/1.1 load on keep-alive connections: each sends its next request when it has its answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// What a load came to.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Load {
+    /// Answers a second.
+    pub per_second: f64,
+    /// Median of the answer times, in microseconds.
+    pub p50_us: u64,
+    /// 99th percentile of the answer times, in microseconds.
+    pub p99_us: u64,
+    /// Answers whose status was not 200.
+    pub other_status: usize,
+}
+
+/// Sends the requests in turn over `connections` for `duration`.
+pub fn load(address: &str, requests: Vec<String>, connections: usize, duration: Duration) -> Load {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let requests = Arc::new(requests);
+        let turn = Arc::new(AtomicUsize::new(0));
+        let until = Instant::now() + duration;
+        let mut tasks = Vec::new();
+        for _ in 0..connections {
+            let (requests, turn, address) = (Arc::clone(&requests), Arc::clone(&turn), address.to_owned());
+            tasks.push(tokio::spawn(async move { connection(&address, &requests, &turn, until).await }));
+        }
+        let mut times = Vec::new();
+        let mut other_status = 0;
+        for task in tasks {
+            let (mut own, others) = task.await.expect("a connection's task");
+            times.append(&mut own);
+            other_status += others;
+        }
+        times.sort_unstable();
+        let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
+        Load {
+            per_second: times.len() as f64 / duration.as_secs_f64(),
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            other_status,
+        }
+    })
+}
+
+async fn connection(
+    address: &str,
+    requests: &[String],
+    turn: &AtomicUsize,
+    until: Instant,
+) -> (Vec<u64>, usize) {
+    let mut stream = TcpStream::connect(address).await.expect("the server listens");
+    stream.set_nodelay(true).expect("a socket option");
+    let (mut times, mut others) = (Vec::new(), 0);
+    let mut buffer = vec![0; 16 << 10];
+    while Instant::now() < until {
+        let index = turn.fetch_add(1, Ordering::Relaxed) % requests.len();
+        let sent = Instant::now();
+        stream.write_all(requests[index].as_bytes()).await.expect("the server reads");
+        let ok = answer(&mut stream, &mut buffer).await;
+        times.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+        others += usize::from(!ok);
+    }
+    (times, others)
+}
+
+/// Reads one answer whole; whether its status was 200.
+async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await.expect("the server answers");
+        assert!(read > 0, "the server closed the connection");
+        filled += read;
+        let Some(head) = buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let text = std::str::from_utf8(&buffer[..head]).expect("headers in ASCII").to_ascii_lowercase();
+        let length = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .and_then(|length| length.trim().parse::<usize>().ok())
+            .unwrap_or(0);
+        if filled >= head + 4 + length {
+            return text.starts_with("http/1.1 200");
+        }
+    }
+}

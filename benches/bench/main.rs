@@ -1,0 +1,699 @@
+//! The benchmark of `scripts/bench`: on a real Kafka and Redis, each figure beside its limit in the same run.
+//!
+//! It is not a timed test: nothing fails here because a machine is slow.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::float_arithmetic,
+    clippy::as_conversions,
+    clippy::let_underscore_must_use,
+    clippy::disallowed_types,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_lossless,
+    reason = "a benchmark computes rates, and stops at the first surprise"
+)]
+
+mod http;
+mod loops;
+mod process;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use process::Role;
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    message::Message,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use serde_json::{Value, json};
+
+/// Measures the drain, the reads, the freshness and the memory.
+#[derive(Parser)]
+struct Args {
+    /// `host:port` of the broker.
+    #[arg(long)]
+    brokers: String,
+    /// The store; it is flushed.
+    #[arg(long)]
+    redis: String,
+    /// The broker's process.
+    #[arg(long)]
+    kafka_pid: u32,
+    /// The store's process.
+    #[arg(long)]
+    redis_pid: u32,
+    /// The product.
+    #[arg(long)]
+    binary: PathBuf,
+    /// Where the stream, the configurations and the result go.
+    #[arg(long)]
+    out: PathBuf,
+    /// Events of the main scenario.
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Accounts of the main scenario; half as many customers.
+    #[arg(long, default_value_t = 200_000)]
+    accounts: u64,
+    /// Partitions of each of the two topics.
+    #[arg(long, default_value_t = 6)]
+    partitions: i32,
+    /// Which scenarios, by name; all where left out.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// `cargo bench` passes it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The topics of a scenario.
+pub struct Topics {
+    brokers: String,
+    name: String,
+    partitions: i32,
+}
+
+impl Topics {
+    fn ledger(&self) -> String {
+        format!("bench.{}.ledger", self.name)
+    }
+
+    fn payment(&self) -> String {
+        format!("bench.{}.payment", self.name)
+    }
+
+    fn partitions(&self) -> Vec<(&'static str, i32)> {
+        // Leaked once per scenario: the names live as long as the benchmark.
+        let names = [self.ledger().leak() as &'static str, self.payment().leak()];
+        names.into_iter().flat_map(|name| (0..self.partitions).map(move |p| (name, p))).collect()
+    }
+
+    fn create(&self) {
+        let admin: AdminClient<DefaultClientContext> =
+            rdkafka::ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let names = [self.ledger(), self.payment()];
+        let topics: Vec<NewTopic<'_>> = names
+            .iter()
+            .map(|name| NewTopic::new(name, self.partitions, TopicReplication::Fixed(1)))
+            .collect();
+        futures::executor::block_on(admin.create_topics(&topics, &AdminOptions::new())).expect("topics");
+    }
+
+    /// The end of every partition.
+    fn ends(&self) -> BTreeMap<String, i64> {
+        let consumer: BaseConsumer =
+            rdkafka::ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let mut ends = BTreeMap::new();
+        for (topic, partition) in self.partitions() {
+            let (_, high) =
+                consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).expect("watermarks");
+            let kind = if topic.ends_with("ledger") { "ledger" } else { "payment" };
+            ends.insert(format!("{kind}/{partition}"), high);
+        }
+        ends
+    }
+}
+
+struct Bench {
+    args: Args,
+    redis: redis::Client,
+    results: serde_json::Map<String, Value>,
+}
+
+const TOKEN: &str = "bench-token";
+const API_KEY: &str = "bench-key";
+
+fn main() {
+    let args = Args::parse();
+    fs::create_dir_all(&args.out).expect("the output folder");
+    let redis = redis::Client::open(args.redis.as_str()).expect("a Redis URL");
+    let mut bench = Bench { args, redis, results: serde_json::Map::new() };
+    bench.machine();
+    let events = bench.args.events;
+    let accounts = bench.args.accounts;
+    let customers = accounts / 2;
+    let base = |extra: &[&str]| -> Vec<String> {
+        let mut flags = vec![
+            "--accounts".to_owned(),
+            accounts.to_string(),
+            "--customers".to_owned(),
+            customers.to_string(),
+            "--duplicates".to_owned(),
+            "2".to_owned(),
+        ];
+        flags.extend(extra.iter().map(|flag| (*flag).to_owned()));
+        flags
+    };
+    if bench.wanted("drain") {
+        let topics = bench.fill("fresh", events, &base(&[]));
+        bench.limits("drain", &topics);
+        bench.drain("drain", &topics, true);
+    }
+    if bench.wanted("windows") {
+        let small = (accounts / 10).to_string();
+        let per_account = (events / (accounts / 10)).to_string();
+        let flags = ["--accounts", &small, "--customers", &small, "--history", &per_account]
+            .map(str::to_owned)
+            .to_vec();
+        let topics = bench.fill("windows", events / 4, &flags);
+        bench.limits("windows", &topics);
+        bench.drain("windows", &topics, false);
+    }
+    if bench.wanted("hot") {
+        let topics = bench.fill("hot", events, &base(&["--hot-accounts", "10", "--hot-share", "90"]));
+        bench.limits("hot", &topics);
+        bench.drain("hot", &topics, false);
+    }
+    if bench.wanted("freshness") {
+        bench.freshness();
+    }
+    if bench.wanted("memory") {
+        let topics = bench.fill("long", events * 5, &base(&[]));
+        bench.drain("long", &topics, false);
+    }
+    bench.report();
+}
+
+impl Bench {
+    fn wanted(&self, scenario: &str) -> bool {
+        self.args.only.is_empty() || self.args.only.iter().any(|only| only == scenario)
+    }
+
+    fn machine(&mut self) {
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        let model = model.trim_start_matches(['\t', ' ', ':']).to_owned();
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        self.results.insert("machine".to_owned(), json!({ "cpu": model, "cores": cores }));
+    }
+
+    /// Generates a stream and publishes it to topics of its own.
+    fn fill(&mut self, name: &str, events: u64, flags: &[String]) -> Topics {
+        let nonce = std::process::id();
+        let topics = Topics {
+            brokers: self.args.brokers.clone(),
+            name: format!("{name}.{nonce}"),
+            partitions: self.args.partitions,
+        };
+        topics.create();
+        let config = self.configure(&topics, name);
+        eprintln!("{name}: generating and publishing {events} events");
+        let started = Instant::now();
+        let mut generate = Command::new(&self.args.binary)
+            .args(["generate", "--events", &events.to_string()])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("generate starts");
+        let publish = Command::new(&self.args.binary)
+            .args(["--config", config.to_str().expect("a path in UTF-8"), "publish"])
+            .stdin(generate.stdout.take().expect("a pipe"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("publish starts");
+        assert!(publish.success() && generate.wait().expect("generate ends").success(), "publishing {name}");
+        let sent: i64 = topics.ends().values().sum();
+        self.put(name, "published_per_second", sent as f64 / started.elapsed().as_secs_f64());
+        self.put(name, "events", sent as f64);
+        topics
+    }
+
+    fn configure(&self, topics: &Topics, name: &str) -> PathBuf {
+        let path = self.args.out.join(format!("{name}.toml"));
+        let sha = |text: &str| {
+            use sha2::Digest as _;
+            sha2::Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect::<String>()
+        };
+        let accounts: Vec<String> = self.sample_accounts().iter().map(|id| format!("{id:?}")).collect();
+        let text = format!(
+            r#"
+[kafka]
+brokers = "{brokers}"
+group = "bench-{topic}"
+ledger_topic = "{ledger}"
+payment_topic = "{payment}"
+dead_letter_topic = "bench.{topic}.dead-letters"
+decisions_topic = "bench.{topic}.decisions"
+[redis]
+url = "{redis}"
+prefix = "{{{topic}}}"
+[log]
+level = "warn"
+[api]
+listen = "127.0.0.1:{api}"
+[[api.users]]
+name = "bench"
+password_hash = "{password}"
+profiles = ["bench"]
+[[api.profiles]]
+id = "bench"
+[[api.tokens]]
+client_id = "bench"
+token_sha256 = "{token}"
+api_key_sha256 = "{key}"
+accounts = [{accounts}]
+[admin]
+listen = "127.0.0.1:{admin}"
+"#,
+            brokers = topics.brokers,
+            topic = topics.name,
+            ledger = topics.ledger(),
+            payment = topics.payment(),
+            redis = self.args.redis,
+            api = free_port(),
+            admin = free_port(),
+            password = self.hash(),
+            token = sha(TOKEN),
+            key = sha(API_KEY),
+            accounts = accounts.join(","),
+        );
+        fs::write(&path, text).expect("the configuration");
+        path
+    }
+
+    fn hash(&self) -> String {
+        let mut child = Command::new(&self.args.binary)
+            .arg("hash-password")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("hash-password starts");
+        child.stdin.take().expect("a pipe").write_all(b"bench\n").expect("written");
+        let output = child.wait_with_output().expect("hash-password ends");
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    /// Ids that `generate` gives its first accounts, read from a small stream of the same seed.
+    fn sample_accounts(&self) -> Vec<String> {
+        self.samples("ledger.", "account_id")
+    }
+
+    fn samples(&self, kind: &str, field: &str) -> Vec<String> {
+        let accounts = self.args.accounts.to_string();
+        let customers = (self.args.accounts / 2).to_string();
+        let output = Command::new(&self.args.binary)
+            .args(["generate", "--events", "5000", "--accounts", &accounts, "--customers", &customers])
+            .output()
+            .expect("generate starts");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut ids: Vec<String> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["type"].as_str().is_some_and(|t| t.starts_with(kind)))
+            .filter_map(|event| event["data"][field].as_str().map(str::to_owned))
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids.truncate(1000);
+        ids
+    }
+
+    /// Reading alone, and the at-least-once loop, on the same records.
+    fn limits(&mut self, scenario: &str, topics: &Topics) {
+        let events: u64 = topics.ends().values().map(|end| u64::try_from(*end).unwrap_or(0)).sum();
+        let millions = events as f64 / 1e6;
+        eprintln!("{scenario}: reading {events} records alone");
+        let cost = loops::bare(topics, events);
+        self.put(scenario, "bare_per_second", events as f64 / cost.seconds);
+        self.put(scenario, "bare_cpu_per_million", cost.cpu / millions);
+        self.flush();
+        eprintln!("{scenario}: the at-least-once loop");
+        let redis_before = process::cpu_seconds(self.args.redis_pid);
+        let cost = loops::at_least_once(topics, &self.args.redis, events);
+        let redis = process::cpu_seconds(self.args.redis_pid) - redis_before;
+        self.put(scenario, "loop_per_second", events as f64 / cost.seconds);
+        self.put(scenario, "loop_cpu_per_million", cost.cpu / millions);
+        self.put(scenario, "loop_redis_cpu_per_million", redis / millions);
+        self.flush();
+    }
+
+    /// The product, from its first checkpoint to checkpoints at every end.
+    fn drain(&mut self, scenario: &str, topics: &Topics, with_reads: bool) {
+        self.flush();
+        let name = topics.name.split('.').next().unwrap_or_default().to_owned();
+        let config = self.args.out.join(format!("{name}.toml"));
+        let ends = topics.ends();
+        let events: i64 = ends.values().sum();
+        eprintln!("{scenario}: draining {events} records");
+        let (redis_before, kafka_before) =
+            (process::cpu_seconds(self.args.redis_pid), process::cpu_seconds(self.args.kafka_pid));
+        let memory_before = self.redis_memory();
+        let mut role = Role::start(&self.args.binary, "project", &config);
+        let prefix = format!("{{{}}}", topics.name);
+        let seconds = self.until_drained(&prefix, &ends, &mut role);
+        let millions = events as f64 / 1e6;
+        self.put(scenario, "drain_per_second", events as f64 / seconds);
+        self.put(scenario, "project_cpu_per_million", process::cpu_seconds(role.pid()) / millions);
+        let redis = process::cpu_seconds(self.args.redis_pid) - redis_before;
+        self.put(scenario, "redis_cpu_per_million", redis / millions);
+        let kafka = process::cpu_seconds(self.args.kafka_pid) - kafka_before;
+        self.put(scenario, "broker_cpu_per_million", kafka / millions);
+        self.put(scenario, "project_peak_mib", process::peak_mib(role.pid()));
+        self.memory(scenario, &prefix, memory_before);
+        if with_reads {
+            self.reads("reads_idle", &config, None);
+            drop(role);
+            self.flush();
+            let role = Role::start(&self.args.binary, "project", &config);
+            std::thread::sleep(Duration::from_secs(1));
+            self.reads("reads_draining", &config, Some(&role));
+        }
+    }
+
+    fn until_drained(&self, prefix: &str, ends: &BTreeMap<String, i64>, role: &mut Role) -> f64 {
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        let mut first = None;
+        let limit = Instant::now() + Duration::from_secs(900);
+        loop {
+            let raw: BTreeMap<String, Vec<u8>> = redis::cmd("HGETALL")
+                .arg(format!("{prefix}:g1:pos"))
+                .query(&mut redis)
+                .expect("Redis answers");
+            let next = |bytes: &[u8]| {
+                balance_projector::store::Position::from_bytes(bytes).map_or(0, |p| p.checkpoint.next.0)
+            };
+            let sum: i64 = raw.values().map(|bytes| next(bytes)).sum();
+            if sum > 0 && first.is_none() {
+                first = Some(Instant::now());
+            }
+            let done = ends.iter().all(|(id, end)| raw.get(id).is_some_and(|bytes| next(bytes) >= *end));
+            if done {
+                return first.map_or(0.0, |first| first.elapsed().as_secs_f64());
+            }
+            assert!(!role.is_gone(), "project ended; its log is beside its configuration");
+            assert!(Instant::now() < limit, "not drained in 15 minutes: {sum} records");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Both views and the constant route, in turn, from one server.
+    fn reads(&mut self, scenario: &str, config: &Path, draining: Option<&Role>) {
+        let text = fs::read_to_string(config).expect("the configuration");
+        let listen = |section: &str| {
+            let at = text.find(section).expect("a section");
+            let line = text[at..].lines().find(|line| line.starts_with("listen")).expect("a listener");
+            line.split('"').nth(1).expect("an address").to_owned()
+        };
+        let (api, admin) = (listen("[api]"), listen("[admin]"));
+        // `project` has its own admin listener: the server's must be another.
+        let own_admin = format!("127.0.0.1:{}", free_port());
+        let serve_config = config.with_extension("serve.toml");
+        fs::write(&serve_config, text.replace(&admin, &own_admin)).expect("a configuration");
+        let _server = Role::start(&self.args.binary, "serve", &serve_config);
+        let account = |id: &String| {
+            format!(
+                "GET /my/accounts/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
+                 {API_KEY}\r\nTPP-Name: bench\r\nX-Request-ID: 1\r\n\r\n"
+            )
+        };
+        let customer = |id: &String| {
+            format!(
+                "GET /api/v1/customers/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \
+                 YmVuY2g6YmVuY2g=\r\nProfileId: bench\r\nRequest-Tracking-Id: 1\r\n\r\n"
+            )
+        };
+        let accounts: Vec<String> = self.sample_accounts().iter().map(account).collect();
+        let customers: Vec<String> = self.samples("payment.", "customer_id").iter().map(customer).collect();
+        let constant = vec!["GET /livez HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()];
+        if draining.is_none() {
+            until_200(&api, accounts[0].clone());
+        } else {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let seconds = Duration::from_secs(4);
+        for (name, address, requests) in
+            [("constant", &own_admin, constant), ("account", &api, accounts), ("customer", &api, customers)]
+        {
+            eprintln!("{scenario}: {name}");
+            let load = http::load(address, requests, 64, seconds);
+            let of = |figure: &str| format!("{name}_{figure}");
+            self.put(scenario, &of("per_second"), load.per_second);
+            self.put(scenario, &of("p50_us"), load.p50_us as f64);
+            self.put(scenario, &of("p99_us"), load.p99_us as f64);
+            self.put(scenario, &of("other_status"), load.other_status as f64);
+        }
+    }
+
+    /// Publish to readable over HTTP at 1,000 events a second, beside produce to consume.
+    fn freshness(&mut self) {
+        let topics = self.fill("freshness", 10_000, &["--accounts".to_owned(), "1000".to_owned()]);
+        let config = self.args.out.join("freshness.toml");
+        let _project = Role::start(&self.args.binary, "run", &config);
+        let text = fs::read_to_string(&config).expect("the configuration");
+        let api =
+            text.split("listen = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("an address");
+        let account = self.sample_accounts()[0].clone();
+        let request = |position: &str| {
+            format!(
+                "GET /my/accounts/{account}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
+                 {API_KEY}\r\nTPP-Name: bench\r\nX-Request-ID: 1\r\n{position}\r\n"
+            )
+        };
+        std::thread::sleep(Duration::from_secs(3));
+        let (readable, consumed) = probe(&topics, api, &account, &request);
+        for (name, mut times) in [("readable", readable), ("consumed", consumed)] {
+            times.sort_unstable();
+            let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(0);
+            self.put("freshness", &format!("{name}_p50_us"), at(0.5) as f64);
+            self.put("freshness", &format!("{name}_p99_us"), at(0.99) as f64);
+        }
+    }
+
+    fn memory(&mut self, scenario: &str, prefix: &str, before: f64) {
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        let (mut accounts, mut customers, mut cursor) = (0_u64, 0_u64, 0_u64);
+        loop {
+            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+                .arg(cursor)
+                .arg("COUNT")
+                .arg(10_000)
+                .query(&mut redis)
+                .expect("Redis answers");
+            accounts += keys.iter().filter(|k| k.starts_with(&format!("{prefix}:g1:a:"))).count() as u64;
+            customers += keys.iter().filter(|k| k.starts_with(&format!("{prefix}:g1:c:"))).count() as u64;
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let sample = |kind: &str| -> f64 {
+            let mut redis = self.redis.get_connection().expect("Redis answers");
+            let mut sizes: Vec<f64> = Vec::new();
+            let mut cursor = 0_u64;
+            while sizes.len() < 1000 {
+                let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+                    .arg(cursor)
+                    .arg("MATCH")
+                    .arg(format!("{prefix}:g1:{kind}:*"))
+                    .arg("COUNT")
+                    .arg(1000)
+                    .query(&mut redis)
+                    .expect("Redis answers");
+                for key in keys {
+                    let size: u64 =
+                        redis::cmd("MEMORY").arg("USAGE").arg(key).query(&mut redis).unwrap_or_default();
+                    sizes.push(size as f64);
+                }
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            sizes.iter().sum::<f64>() / (sizes.len().max(1) as f64)
+        };
+        let (account_cell, customer_cell) = (sample("a"), sample("c"));
+        let used = self.redis_memory() - before;
+        self.put(scenario, "accounts", accounts as f64);
+        self.put(scenario, "customers", customers as f64);
+        self.put(scenario, "redis_mib", used / 1024.0 / 1024.0);
+        self.put(scenario, "redis_bytes_per_subject", used / (accounts + customers).max(1) as f64);
+        self.put(scenario, "redis_bytes_per_account_cell", account_cell);
+        self.put(scenario, "redis_bytes_per_customer_cell", customer_cell);
+    }
+
+    fn redis_memory(&self) -> f64 {
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        let info: String = redis::cmd("INFO").arg("memory").query(&mut redis).expect("Redis answers");
+        info.lines()
+            .find_map(|line| line.strip_prefix("used_memory:"))
+            .and_then(|bytes| bytes.trim().parse::<f64>().ok())
+            .unwrap_or(0.0)
+    }
+
+    fn flush(&self) {
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        redis::cmd("FLUSHALL").exec(&mut redis).expect("Redis answers");
+    }
+
+    fn put(&mut self, scenario: &str, figure: &str, value: f64) {
+        let rounded = (value * 100.0).round() / 100.0;
+        let scenario = self.results.entry(scenario).or_insert_with(|| json!({}));
+        scenario[figure] = json!(rounded);
+    }
+
+    fn report(&self) {
+        let path = self.args.out.join("result.json");
+        let text = serde_json::to_string_pretty(&self.results).expect("JSON");
+        fs::write(&path, text).expect("the result");
+        for (scenario, figures) in &self.results {
+            println!("\n{scenario}");
+            let Some(figures) = figures.as_object() else { continue };
+            for (figure, value) in figures {
+                println!("  {figure:<32} {value:>14}{}", self.ratio(scenario, figure));
+            }
+        }
+        println!("\n{}", path.display());
+    }
+
+    /// The figure as a share of its limit in the same run.
+    fn ratio(&self, scenario: &str, figure: &str) -> String {
+        let of = |name: &str| self.results[scenario][name].as_f64();
+        let limit = match figure {
+            "drain_per_second" => "loop_per_second",
+            "account_per_second" | "customer_per_second" => "constant_per_second",
+            "readable_p50_us" => "consumed_p50_us",
+            "readable_p99_us" => "consumed_p99_us",
+            _ => return String::new(),
+        };
+        match (of(figure), of(limit)) {
+            (Some(value), Some(limit)) if limit > 0.0 => format!("   {:.2} of {limit}", value / limit),
+            _ => String::new(),
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn until_200(address: &str, request: String) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        let bound = std::net::TcpStream::connect(address).is_ok();
+        if bound {
+            let load = http::load(address, vec![request.clone()], 1, Duration::from_millis(50));
+            if load.other_status == 0 {
+                return;
+            }
+        }
+        assert!(Instant::now() < limit, "the server does not answer 200");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Times, in microseconds, from before a publish to its balance read, and to its record consumed.
+fn probe(
+    topics: &Topics,
+    api: &str,
+    account: &str,
+    request: &dyn Fn(&str) -> String,
+) -> (Vec<u64>, Vec<u64>) {
+    let producer: BaseProducer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", &topics.brokers)
+        .set("linger.ms", "0")
+        .create()
+        .expect("a producer");
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", &topics.brokers)
+        .set("group.id", "bench-freshness")
+        .set("fetch.wait.max.ms", "100")
+        .create()
+        .expect("a consumer");
+    let ledger = topics.ledger();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_offset(&ledger, 0, rdkafka::Offset::End).expect("a partition");
+    consumer.assign(&list).expect("assigned");
+    while consumer.poll(Duration::from_millis(500)).is_some() {}
+    let (mut readable, mut consumed) = (Vec::new(), Vec::new());
+    // The probed account keeps to partition 0; the rate around it comes from other accounts.
+    let clock = Instant::now();
+    let event = |id: usize, subject: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"00000000-0000-4000-8000-{:012x}","source":"urn:bench","type":"ledger.entry.booked.v1","subject":"{subject}","time":"2026-01-01T00:00:{:02}.{:09}Z","data":{{"entry_id":"p-{id}","account_id":"{subject}","amount":"1.00","currency":"EUR","credit_debit_indicator":"CRDT","booking_date":"2026-01-01"}}}}"#,
+            id + usize::try_from(std::process::id()).unwrap_or(0) * 1_000_000,
+            id / 1_000_000,
+            id % 1_000_000,
+        )
+    };
+    let mut id = 0;
+    let mut stream = std::net::TcpStream::connect(api).expect("the server listens");
+    stream.set_nodelay(true).expect("a socket option");
+    let (_, mut next) = consumer.fetch_watermarks(&ledger, 0, Duration::from_secs(5)).expect("watermarks");
+    for round in 0..1_000_u64 {
+        // Nine events of other accounts and one of the probed one, every ten milliseconds.
+        for other in 0..9 {
+            id += 1;
+            let subject = format!("other-{other}");
+            let value = event(id, &subject);
+            let record = BaseRecord::to(&ledger).partition(1).key(&subject).payload(&value).headers(header());
+            producer.send(record).expect("queued");
+        }
+        id += 1;
+        let value = event(id, account);
+        let sent = Instant::now();
+        let record = BaseRecord::to(&ledger).partition(0).key(account).payload(&value).headers(header());
+        producer.send(record).expect("queued");
+        producer.poll(Duration::ZERO);
+        if round % 2 == 0 {
+            let position = format!("Projection-Min-Position: {ledger}/0@{next}\r\n");
+            ask(&mut stream, &request(&position));
+            readable.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+            while consumer.poll(Duration::ZERO).is_some() {}
+        } else {
+            while !matches!(consumer.poll(Duration::from_millis(200)), Some(Ok(message)) if message.offset() >= next)
+            {
+            }
+            consumed.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+        next += 1;
+        let due = Duration::from_millis(round * 10);
+        std::thread::sleep(due.saturating_sub(clock.elapsed()));
+    }
+    producer.flush(Duration::from_secs(10)).expect("flushed");
+    (readable, consumed)
+}
+
+fn header() -> rdkafka::message::OwnedHeaders {
+    rdkafka::message::OwnedHeaders::new()
+        .insert(rdkafka::message::Header { key: "content-type", value: Some("application/cloudevents+json") })
+}
+
+fn ask(stream: &mut std::net::TcpStream, request: &str) {
+    use std::io::Read as _;
+    stream.write_all(request.as_bytes()).expect("the server reads");
+    let mut buffer = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let read = stream.read(&mut chunk).expect("the server answers");
+        buffer.extend_from_slice(&chunk[..read]);
+        let text = String::from_utf8_lossy(&buffer);
+        if let Some(head) = text.find("\r\n\r\n") {
+            let length = text[..head]
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned))
+                .and_then(|length| length.trim().parse::<usize>().ok())
+                .unwrap_or(0);
+            if buffer.len() >= head + 4 + length {
+                assert!(text.starts_with("HTTP/1.1 200"), "the probe is answered: {}", &text[..head]);
+                return;
+            }
+        }
+    }
+}
