@@ -1,3 +1,11 @@
-//! The promises of the program, one module each, held by the whole binary on real brokers and stores.
+//! The promises of the program, one module each, held by the whole binary on a real Kafka and a real Redis.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
 
 mod ops;
+mod stack;
+mod support;

@@ -1,0 +1,184 @@
+//! The product's own binary with a generated configuration.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use argon2::{Argon2, Params, PasswordHasher as _};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Folder, eventually, free_port, http,
+    kafka::Topics,
+    process::{Process, Signal},
+};
+
+/// One process of the product.
+pub struct Product {
+    pub process: Process,
+    /// Where both views listen.
+    pub views: SocketAddr,
+    /// Where liveness, readiness and metrics listen.
+    pub admin: SocketAddr,
+    folder: Folder,
+}
+
+/// What the configuration says, besides the topics and the store.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// TOML behind the generated part of `[projector]`.
+    pub projector: String,
+    /// TOML behind the generated part of `[api]`.
+    pub api: String,
+    /// TOML of `[kafka.properties]`.
+    pub properties: String,
+    /// The accounts that the token's consent names.
+    pub accounts: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            projector: "workers = 2\nheartbeat_ms = 100\n".to_owned(),
+            api: "max_staleness_ms = 5000\n".to_owned(),
+            // A process that dies must not hold its partitions for the usual 45 s.
+            properties: "\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"500\"\n".to_owned(),
+            accounts: Vec::new(),
+        }
+    }
+}
+
+impl Product {
+    /// Starts `run`, `project` or `serve`.
+    pub fn start(role: &str, topics: &Topics, redis_url: &str, settings: &Settings) -> Self {
+        let (views, admin) = (loopback(), loopback());
+        let folder = Folder::new(role);
+        let file = configuration(&folder, topics, redis_url, settings, views, admin);
+        let mut command = binary();
+        command.arg("--config").arg(file).arg(role);
+        let process = Process::start(role, &mut command, &folder.join("log"));
+        Product { process, views, admin, folder }
+    }
+
+    /// Waits until `/readyz` is 200.
+    #[track_caller]
+    pub fn ready(&self) {
+        self.readiness(Duration::from_secs(60), 200);
+    }
+
+    /// Waits until `/readyz` has this status; returns its body.
+    #[track_caller]
+    pub fn readiness(&self, within: Duration, status: u16) -> String {
+        eventually(within, || {
+            let answer = http::get(self.admin, "/readyz", &[]).map_err(|e| e.to_string())?;
+            if answer.status == status { Ok(answer.body) } else { Err(format!("{answer:?}")) }
+        })
+    }
+
+    /// SIGTERM; returns how it ended.
+    #[track_caller]
+    pub fn stop(mut self) -> ExitStatus {
+        self.process.signal(Signal::Term);
+        self.process.wait(Duration::from_secs(20))
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+}
+
+/// Runs a command of the product to its end; returns its status, output and errors.
+pub fn command(topics: &Topics, redis_url: &str, arguments: &[&str]) -> std::process::Output {
+    let folder = Folder::new("command");
+    let file = configuration(&folder, topics, redis_url, &Settings::default(), loopback(), loopback());
+    binary().arg("--config").arg(file).args(arguments).output().expect("the product's binary")
+}
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_balance-projector"));
+    // A developer's own settings must not reach a test.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BALANCE_PROJECTOR") {
+            command.env_remove(name);
+        }
+    }
+    command.env("RUST_BACKTRACE", "1");
+    command
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
+}
+
+fn configuration(
+    folder: &Folder,
+    topics: &Topics,
+    redis_url: &str,
+    settings: &Settings,
+    views: SocketAddr,
+    admin: SocketAddr,
+) -> PathBuf {
+    let Topics { brokers, group, ledger, payment, dead_letters, decisions, .. } = topics;
+    let Settings { projector, api, properties, accounts } = settings;
+    let (token, api_key) = (sha256(http::TOKEN), sha256(http::API_KEY));
+    let text = format!(
+        r#"
+[kafka]
+brokers = "{brokers}"
+group = "{group}"
+ledger_topic = "{ledger}"
+payment_topic = "{payment}"
+dead_letter_topic = "{dead_letters}"
+decisions_topic = "{decisions}"
+[kafka.properties]
+{properties}
+[redis]
+url = "{redis_url}"
+[projector]
+{projector}
+[api]
+listen = "{views}"
+{api}
+[[api.profiles]]
+id = "{profile}"
+[[api.users]]
+name = "{user}"
+password_hash = "{hash}"
+profiles = ["{profile}"]
+[[api.tokens]]
+client_id = "test"
+token_sha256 = "{token}"
+api_key_sha256 = "{api_key}"
+accounts = {accounts:?}
+[admin]
+listen = "{admin}"
+[log]
+level = "info,rdkafka=warn"
+"#,
+        profile = http::PROFILE,
+        user = http::USER.0,
+        hash = password_hash(),
+    );
+    let file = folder.join("config.toml");
+    std::fs::write(&file, text).expect("a configuration");
+    file
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The cheapest there is: tests do not guard a secret.
+fn password_hash() -> &'static str {
+    static HASH: OnceLock<String> = OnceLock::new();
+    HASH.get_or_init(|| {
+        let params = Params::new(8, 1, 1, None).expect("parameters");
+        let argon = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        argon.hash_password(http::USER.1.as_bytes()).expect("a hash").to_string()
+    })
+}
