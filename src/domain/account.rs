@@ -1,8 +1,26 @@
 //! An account's cell: balances per currency, pending entries, dues, drift.
 
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Amount, CellError, Currency, CustomerId, Day, Offset, Time};
+use super::{
+    AccountFact, Amount, CellError, Class, Compared, Currency, CustomerId, Day, Effect, Entry, EntryId,
+    Event, Ignored, Indicator, Offset, RecordAt, Rejection, Rules, Statement, Time,
+    packed::{Kind, Packer, Unpacker},
+    seen::{Fingerprint, Recognised, Seen, Sighting, Window, joined, other_facts, unverifiable},
+};
+
+/// The most pending entries of an account.
+const PENDING_MAX: usize = 256;
+/// The most currencies of an account.
+const CURRENCIES_MAX: usize = 16;
+/// The most customers with a due on an account.
+const CUSTOMERS_MAX: usize = 16;
+/// The most booking dates of a currency that are told apart.
+const DATES_MAX: usize = 64;
+/// How long before the account's newest event booking dates are told apart.
+const DATES_BACK: i32 = 7;
+/// How many ended entries are remembered, booked and released ones each.
+const ENDED_MAX: usize = 32;
 
 /// ISO 20022's balance types, as far as they are known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -55,28 +73,133 @@ pub struct Drift {
     pub balance_type: BalanceType,
     /// The `as_of` of the first statement that disagreed.
     pub as_of: Time,
+    /// What it stated, signed.
+    pub stated: Amount,
+    /// What was projected then, signed.
+    pub ours: Amount,
+    /// The statement's record.
+    pub offset: Offset,
 }
 
 /// An account's cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {}
+pub struct Account {
+    home: i32,
+    applied: Offset,
+    /// The newest `time` of its applied events: the only clock of the fold.
+    newest: Time,
+    /// Opened at least once.
+    opened: bool,
+    closed: bool,
+    seen: Seen,
+    /// Fingerprint and facts of the last booked entries.
+    booked: Window<12>,
+    /// Fingerprints of the last released entries.
+    released: Window<8>,
+    /// In alphabetical order.
+    currencies: Vec<Held>,
+    /// In the order of their first pending.
+    pending: Vec<Pending>,
+    /// In the order in which they opened.
+    dues: Vec<HeldDue>,
+}
+
+/// A currency of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    currency: Currency,
+    /// The `time` of the event that made it known.
+    known: Time,
+    /// The newest `time` of its events but statements other than the opening.
+    touched: Option<Time>,
+    opening: Option<Opening>,
+    credit_line: Option<CreditLine>,
+    /// The booking dates that are no longer told apart, up to and with this day.
+    merged: Option<Dated>,
+    /// Ascending, all after `merged`.
+    dates: Vec<Dated>,
+    interim_drift: Option<Mark>,
+    closing_drift: Option<Mark>,
+}
+
+/// The opening balance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Opening {
+    amount: Amount,
+    time: Time,
+}
+
+/// What was booked on a date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dated {
+    date: Day,
+    /// In ten-thousandths: what is bounded is the total, of which a day's net may be any part.
+    net: i128,
+    /// The newest `time` of its booked entries.
+    newest: Time,
+}
+
+/// The first statement that disagreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    as_of: Time,
+    stated: Amount,
+    ours: Amount,
+    offset: Offset,
+}
+
+/// An entry that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pending {
+    entry: Fingerprint,
+    currency: Currency,
+    /// Signed as it will move the balance.
+    amount: Amount,
+    /// The account's newest `time` when the entry became pending: an event with a later one cannot have
+    /// been folded before, so it is no forgotten repeat.
+    since: Time,
+}
+
+/// What a customer owes on the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct HeldDue {
+    customer: CustomerId,
+    /// None of them zero; in alphabetical order.
+    amounts: Vec<(Currency, Amount)>,
+}
 
 impl Account {
+    pub(super) fn born(home: i32) -> Self {
+        Account {
+            home,
+            applied: Offset(0),
+            newest: Time(Timestamp::MIN),
+            opened: false,
+            closed: false,
+            seen: Seen::default(),
+            booked: Window::default(),
+            released: Window::default(),
+            currencies: Vec::new(),
+            pending: Vec::new(),
+            dues: Vec::new(),
+        }
+    }
+
     /// The partition that the account lives in.
     pub fn home(&self) -> i32 {
-        unimplemented!()
+        self.home
     }
     /// The offset after its last folded record.
     pub fn applied(&self) -> Offset {
-        unimplemented!()
+        self.applied
     }
     /// Whether it is closed, and was not opened again since.
     pub fn is_closed(&self) -> bool {
-        unimplemented!()
+        self.closed
     }
     /// The currencies that it holds, in alphabetical order.
     pub fn currencies(&self) -> Vec<Currency> {
-        unimplemented!()
+        self.currencies.iter().map(|held| held.currency).collect()
     }
     /// A balance; `None` for a currency that it does not hold.
     pub fn figure(
@@ -85,21 +208,661 @@ impl Account {
         balance_type: BalanceType,
         today: Day,
     ) -> Option<Result<Figure, FigureError>> {
-        let _ = (currency, balance_type, today, TimeZone::UTC);
-        unimplemented!()
+        let held = self.held(currency)?;
+        Some(match balance_type {
+            BalanceType::Prcd | BalanceType::Clbd => held.before(today),
+            BalanceType::Itbd => held.interim(),
+            BalanceType::Clav => held.available(&self.pending),
+        })
     }
     /// Where it drifts.
     pub fn drifts(&self) -> Vec<Drift> {
-        unimplemented!()
+        let marks = self.currencies.iter().flat_map(|held| {
+            [(BalanceType::Itbd, held.interim_drift), (BalanceType::Clbd, held.closing_drift)]
+                .into_iter()
+                .filter_map(|(balance_type, mark)| Some((held.currency, balance_type, mark?)))
+        });
+        marks
+            .map(|(currency, balance_type, mark)| Drift {
+                currency,
+                balance_type,
+                as_of: mark.as_of,
+                stated: mark.stated,
+                ours: mark.ours,
+                offset: mark.offset,
+            })
+            .collect()
     }
     /// Who has a due on it, zero included.
     pub fn customers(&self) -> Vec<CustomerId> {
-        unimplemented!()
+        self.dues.iter().map(|due| due.customer.clone()).collect()
     }
     /// The image of a customer's due on it.
     pub fn due(&self, customer: &CustomerId) -> Option<Due> {
-        let _ = customer;
-        unimplemented!()
+        let due = self.dues.iter().find(|due| due.customer == *customer)?;
+        Some(Due { home: self.home, applied: self.applied, amounts: due.amounts.clone() })
+    }
+
+    /// Folds an event that comes from the account's home. On `Err` nothing has changed.
+    pub(super) fn fold(
+        &mut self,
+        event: &Event,
+        fact: &AccountFact,
+        at: &RecordAt,
+        rules: &Rules,
+    ) -> Result<Effect, Rejection> {
+        if at.offset < self.applied {
+            return Ok(Effect::ignored(Ignored::Replayed));
+        }
+        let sighting = match self.seen.recognise(event, rules.key)? {
+            Recognised::Repeat => {
+                self.applied = at.offset.next();
+                return Ok(Effect::ignored(Ignored::Duplicate));
+            }
+            Recognised::New(sighting) => sighting,
+        };
+        if let Some(ignored) = self.ended(event, fact, &sighting, rules)? {
+            self.seen.room(&sighting)?;
+            self.seen.remember(&sighting, rules.event_window);
+            self.applied = at.offset.next();
+            return Ok(Effect::ignored(ignored));
+        }
+        let effect = match fact {
+            AccountFact::Opened { currencies, customer_id } => {
+                self.room(&sighting, currencies, customer_id.as_ref())?;
+                self.opened = true;
+                self.closed = false;
+                for currency in currencies {
+                    self.hold(*currency, event.time).touch(event.time);
+                }
+                self.opens_due(customer_id.as_ref())
+            }
+            AccountFact::Pending(entry) => self.pend(entry, event, &sighting, rules)?,
+            AccountFact::Released { entry_id } => self.release(entry_id, event, &sighting, rules)?,
+            AccountFact::Booked { entry, booking_date } => {
+                self.book(entry, *booking_date, event, &sighting, rules)?
+            }
+            AccountFact::CreditLine { currency, amount, included } => {
+                self.room(&sighting, &[*currency], None)?;
+                let held = self.hold(*currency, event.time);
+                held.touch(event.time);
+                held.credit_line = Some(CreditLine { amount: *amount, included: *included });
+                Effect::applied()
+            }
+            AccountFact::Stated(statement) => self.state(statement, event, at, &sighting, rules)?,
+            AccountFact::Closed => {
+                self.seen.room(&sighting)?;
+                self.closed = true;
+                Effect::applied()
+            }
+        };
+        self.seen.remember(&sighting, rules.event_window);
+        self.applied = at.offset.next();
+        if event.time > self.newest {
+            self.newest = event.time;
+            self.merge(rules.zone());
+        }
+        Ok(effect)
+    }
+
+    /// Whether the event is a repeat by its entry, comes after the entry's end, or cannot be verified.
+    fn ended(
+        &self,
+        event: &Event,
+        fact: &AccountFact,
+        sighting: &Sighting,
+        rules: &Rules,
+    ) -> Result<Option<Ignored>, Rejection> {
+        if sighting.repeated {
+            return Ok(Some(Ignored::Duplicate));
+        }
+        let not_before =
+            |entry| self.pending.iter().any(|pending| pending.entry == entry && pending.since < event.time);
+        let known = match fact {
+            AccountFact::Booked { entry, .. } => {
+                let id = Fingerprint::entry(rules.key, &entry.entry_id);
+                match self.booked.find(id) {
+                    Some(facts) if facts == sighting.facts.0 => return Ok(Some(Ignored::Duplicate)),
+                    Some(_) => return Err(other_facts("data.entry_id", "entry")),
+                    None => not_before(id),
+                }
+            }
+            AccountFact::Pending(Entry { entry_id, .. }) | AccountFact::Released { entry_id } => {
+                let id = Fingerprint::entry(rules.key, entry_id);
+                if self.booked.holds(id) || self.released.holds(id) {
+                    return Ok(Some(Ignored::WithoutEffect));
+                }
+                matches!(fact, AccountFact::Released { .. }) && not_before(id)
+            }
+            AccountFact::Opened { .. }
+            | AccountFact::CreditLine { .. }
+            | AccountFact::Stated(_)
+            | AccountFact::Closed => false,
+        };
+        if sighting.late && !known { Err(unverifiable()) } else { Ok(None) }
+    }
+
+    fn pend(
+        &mut self,
+        entry: &Entry,
+        event: &Event,
+        sighting: &Sighting,
+        rules: &Rules,
+    ) -> Result<Effect, Rejection> {
+        let id = Fingerprint::entry(rules.key, &entry.entry_id);
+        let replaced = self.pending.iter().position(|pending| pending.entry == id);
+        if replaced.is_none() && self.pending.len() >= PENDING_MAX {
+            return Err(full("data.entry_id", "pending entry", PENDING_MAX));
+        }
+        self.room(sighting, &[entry.currency], None)?;
+        let amount = signed(entry.amount, entry.indicator);
+        self.hold(entry.currency, event.time).touch(event.time);
+        match replaced.and_then(|at| self.pending.get_mut(at)) {
+            Some(pending) => {
+                let before = pending.currency;
+                pending.currency = entry.currency;
+                pending.amount = amount;
+                self.touch(before, event.time);
+            }
+            None => {
+                self.pending.push(Pending { entry: id, currency: entry.currency, amount, since: self.newest })
+            }
+        }
+        Ok(Effect::applied())
+    }
+
+    fn release(
+        &mut self,
+        entry_id: &EntryId,
+        event: &Event,
+        sighting: &Sighting,
+        rules: &Rules,
+    ) -> Result<Effect, Rejection> {
+        self.seen.room(sighting)?;
+        let id = Fingerprint::entry(rules.key, entry_id);
+        self.end_pending(id, event.time);
+        self.released.push(id.bytes(), ENDED_MAX);
+        Ok(Effect::applied())
+    }
+
+    fn book(
+        &mut self,
+        entry: &Entry,
+        booking_date: Day,
+        event: &Event,
+        sighting: &Sighting,
+        rules: &Rules,
+    ) -> Result<Effect, Rejection> {
+        let amount = signed(entry.amount, entry.indicator);
+        let total = self.held(entry.currency).map_or(0, Held::total);
+        let total = Amount::from_ten_thousandths(total).and_then(|total| total.checked_add(amount));
+        if total.is_none() {
+            return Err(overflow("what is booked in this currency"));
+        }
+        let due = self.due_after(entry.customer_id.as_ref(), entry.currency, amount.negated())?;
+        self.room(sighting, &[entry.currency], entry.customer_id.as_ref())?;
+
+        let id = Fingerprint::entry(rules.key, &entry.entry_id);
+        let held = self.hold(entry.currency, event.time);
+        held.touch(event.time);
+        held.book(booking_date, amount.ten_thousandths(), event.time);
+        self.end_pending(id, event.time);
+        self.booked.push(joined(id.bytes(), sighting.facts.0), ENDED_MAX);
+        if event.time <= self.newest {
+            // The newest time stands still, so nobody else merges what was booked on an old date.
+            self.merge(rules.zone());
+        }
+        Ok(self.sets_due(entry.customer_id.as_ref(), entry.currency, due))
+    }
+
+    fn state(
+        &mut self,
+        statement: &Statement,
+        event: &Event,
+        at: &RecordAt,
+        sighting: &Sighting,
+        rules: &Rules,
+    ) -> Result<Effect, Rejection> {
+        let currency = statement.currency;
+        let stated = signed(statement.amount, statement.indicator);
+        let untouched = self.held(currency).is_none_or(|held| held.opening.is_none() && held.is_unbooked());
+        if statement.balance_type == BalanceType::Itbd && untouched {
+            let customer = statement.customer_id.as_ref();
+            let due = self.due_after(customer, currency, stated.negated())?;
+            self.room(sighting, &[currency], customer)?;
+            let held = self.hold(currency, event.time);
+            held.touch(event.time);
+            held.opening = Some(Opening { amount: stated, time: event.time });
+            let effect = self.sets_due(customer, currency, due);
+            return Ok(Effect { compared: Some(Compared::Opened), ..effect });
+        }
+        self.room(sighting, &[currency], None)?;
+        let opened = self.opened;
+        let held = self.hold(currency, event.time);
+        let ours = match statement.balance_type {
+            BalanceType::Itbd => held.interim_at(statement.as_of),
+            BalanceType::Clbd => held.closing_at(statement.as_of.day_in(rules.zone()), opened),
+            BalanceType::Prcd | BalanceType::Clav => None,
+        };
+        let Some(ours) = ours else {
+            return Ok(Effect { compared: Some(Compared::Counted), ..Effect::applied() });
+        };
+        let mark = match statement.balance_type {
+            BalanceType::Clbd => &mut held.closing_drift,
+            BalanceType::Itbd | BalanceType::Prcd | BalanceType::Clav => &mut held.interim_drift,
+        };
+        let compared = if ours == stated {
+            // An agreement about an earlier instant says nothing about the one that disagreed.
+            *mark = mark.filter(|mark| statement.as_of < mark.as_of);
+            Compared::Agrees
+        } else {
+            mark.get_or_insert(Mark { as_of: statement.as_of, stated, ours, offset: at.offset });
+            Compared::Drifts
+        };
+        Ok(Effect { compared: Some(compared), ..Effect::applied() })
+    }
+
+    fn held(&self, currency: Currency) -> Option<&Held> {
+        self.currencies.iter().find(|held| held.currency == currency)
+    }
+
+    fn touch(&mut self, currency: Currency, time: Time) {
+        if let Some(held) = self.currencies.iter_mut().find(|held| held.currency == currency) {
+            held.touch(time);
+        }
+    }
+
+    /// The currency, made known where it is not yet.
+    fn hold(&mut self, currency: Currency, time: Time) -> &mut Held {
+        let at = self.currencies.partition_point(|held| held.currency < currency);
+        if self.currencies.get(at).is_none_or(|held| held.currency != currency) {
+            self.currencies.insert(at, Held::known(currency, time));
+        }
+        // It stands where it was found or inserted.
+        #[allow(clippy::indexing_slicing, reason = "the position was checked or filled above")]
+        &mut self.currencies[at]
+    }
+
+    /// Whether there is room for the event's source, currencies and customer.
+    fn room(
+        &self,
+        sighting: &Sighting,
+        currencies: &[Currency],
+        customer: Option<&CustomerId>,
+    ) -> Result<(), Rejection> {
+        let new = |at: usize, currency: &Currency| {
+            let earlier = currencies.get(..at).unwrap_or_default();
+            self.held(*currency).is_none() && !earlier.contains(currency)
+        };
+        let unknown = currencies.iter().enumerate().filter(|(at, currency)| new(*at, currency)).count();
+        if self.currencies.len().saturating_add(unknown) > CURRENCIES_MAX {
+            return Err(full("currency", "currency", CURRENCIES_MAX));
+        }
+        let unknown = customer.is_some_and(|customer| self.dues.iter().all(|due| due.customer != *customer));
+        if unknown && self.dues.len() >= CUSTOMERS_MAX {
+            return Err(full("data.customer_id", "customer with a due", CUSTOMERS_MAX));
+        }
+        self.seen.room(sighting)
+    }
+
+    /// What the customer owes afterwards.
+    fn due_after(
+        &self,
+        customer: Option<&CustomerId>,
+        currency: Currency,
+        owed: Amount,
+    ) -> Result<Amount, Rejection> {
+        let due = customer.and_then(|customer| self.dues.iter().find(|due| due.customer == *customer));
+        let before = due.and_then(|due| due.amounts.iter().find(|(known, _)| *known == currency));
+        let before = before.map_or(Amount::ZERO, |(_, amount)| *amount);
+        match customer {
+            Some(_) => {
+                before.checked_add(owed).ok_or_else(|| overflow("what the customer owes on this account"))
+            }
+            None => Ok(Amount::ZERO),
+        }
+    }
+
+    /// Opens a due of zero where the customer has none.
+    fn opens_due(&mut self, customer: Option<&CustomerId>) -> Effect {
+        let Some(customer) = customer else { return Effect::applied() };
+        if self.dues.iter().any(|due| due.customer == *customer) {
+            return Effect::applied();
+        }
+        self.dues.push(HeldDue { customer: customer.clone(), amounts: Vec::new() });
+        Effect { due: Some(customer.clone()), due_born: true, ..Effect::applied() }
+    }
+
+    fn sets_due(&mut self, customer: Option<&CustomerId>, currency: Currency, amount: Amount) -> Effect {
+        let born = self.opens_due(customer);
+        let due = customer.and_then(|customer| self.dues.iter_mut().find(|due| due.customer == *customer));
+        let Some(due) = due else { return born };
+        due.amounts.retain(|(known, _)| *known != currency);
+        if !amount.is_zero() {
+            let at = due.amounts.partition_point(|(known, _)| *known < currency);
+            due.amounts.insert(at, (currency, amount));
+        }
+        Effect { due: Some(due.customer.clone()), ..born }
+    }
+
+    /// Ends a pending entry, where there is one.
+    fn end_pending(&mut self, id: Fingerprint, time: Time) {
+        if let Some(at) = self.pending.iter().position(|pending| pending.entry == id) {
+            let ended = self.pending.remove(at);
+            self.touch(ended.currency, time);
+        }
+    }
+
+    /// Merges the booking dates that the newest event leaves behind.
+    fn merge(&mut self, zone: &TimeZone) {
+        if self.currencies.iter().all(|held| held.dates.is_empty()) {
+            return;
+        }
+        let first = self.newest.day_in(zone).minus_days(DATES_BACK);
+        for held in &mut self.currencies {
+            held.merge_before(first);
+        }
+    }
+
+    pub(super) fn encode_into(&self, out: &mut Vec<u8>) {
+        let mut out = Packer::new(out, Kind::Account);
+        out.signed(i64::from(self.home));
+        out.offset(self.applied);
+        out.time(self.newest, Time(Timestamp::UNIX_EPOCH));
+        out.byte(u8::from(self.opened) | (u8::from(self.closed) << 1));
+        self.seen.pack(&mut out, self.newest);
+        self.booked.pack(&mut out);
+        self.released.pack(&mut out);
+        out.count(self.currencies.len());
+        for held in &self.currencies {
+            held.pack(&mut out, self.newest);
+        }
+        out.count(self.pending.len());
+        for pending in &self.pending {
+            out.fixed(&pending.entry.bytes());
+            out.currency(pending.currency);
+            out.amount(pending.amount);
+            out.time(pending.since, self.newest);
+        }
+        out.count(self.dues.len());
+        for due in &self.dues {
+            out.bytes(due.customer.as_str().as_bytes());
+            pack_amounts(&mut out, &due.amounts);
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, CellError> {
+        let mut from = Unpacker::new(bytes, Kind::Account)?;
+        let home = from.signed()?;
+        let home = i32::try_from(home).map_err(|_| from.broken("a partition past 32 bits"))?;
+        let applied = from.offset()?;
+        let newest = from.time(Time(Timestamp::UNIX_EPOCH))?;
+        let flags = from.byte()?;
+        let mut account = Account {
+            home,
+            applied,
+            newest,
+            opened: flags & 1 != 0,
+            closed: flags & 2 != 0,
+            seen: Seen::unpack(&mut from, newest)?,
+            booked: Window::unpack(&mut from)?,
+            released: Window::unpack(&mut from)?,
+            currencies: Vec::new(),
+            pending: Vec::new(),
+            dues: Vec::new(),
+        };
+        for _ in 0..from.count()? {
+            account.currencies.push(Held::unpack(&mut from, newest)?);
+        }
+        let count = from.count()?;
+        account.pending.reserve_exact(count.min(PENDING_MAX));
+        for _ in 0..count {
+            account.pending.push(Pending {
+                entry: Fingerprint::from_bytes(from.array()?),
+                currency: from.currency()?,
+                amount: from.amount()?,
+                since: from.time(newest)?,
+            });
+        }
+        for _ in 0..from.count()? {
+            let customer = CustomerId::parse(from.text()?).map_err(|_| from.broken("no customer id"))?;
+            account.dues.push(HeldDue { customer, amounts: unpack_amounts(&mut from)? });
+        }
+        from.end()?;
+        Ok(account)
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        let dates: usize =
+            self.currencies.iter().map(|held| held.dates.capacity().saturating_mul(size_of::<Dated>())).sum();
+        let amounts: usize = self
+            .dues
+            .iter()
+            .map(|due| {
+                due.amounts.capacity().saturating_mul(size_of::<(Currency, Amount)>()).saturating_add(64)
+            })
+            .sum();
+        [
+            size_of::<Account>(),
+            self.seen.weight(),
+            self.booked.weight(),
+            self.released.weight(),
+            self.currencies.capacity().saturating_mul(size_of::<Held>()),
+            self.pending.capacity().saturating_mul(size_of::<Pending>()),
+            self.dues.capacity().saturating_mul(size_of::<HeldDue>()),
+            dates,
+            amounts,
+        ]
+        .into_iter()
+        .sum()
+    }
+}
+
+impl Held {
+    fn known(currency: Currency, time: Time) -> Self {
+        Held {
+            currency,
+            known: time,
+            touched: None,
+            opening: None,
+            credit_line: None,
+            merged: None,
+            dates: Vec::new(),
+            interim_drift: None,
+            closing_drift: None,
+        }
+    }
+
+    fn touch(&mut self, time: Time) {
+        self.touched = self.touched.max(Some(time));
+    }
+
+    /// Adds to a date, or to the merged ones where it lies among them.
+    fn book(&mut self, date: Day, net: i128, time: Time) {
+        if let Some(merged) = self.merged.as_mut().filter(|merged| date <= merged.date) {
+            merged.add(net, time);
+            return;
+        }
+        match self.dates.binary_search_by_key(&date, |dated| dated.date) {
+            Ok(at) => {
+                if let Some(dated) = self.dates.get_mut(at) {
+                    dated.add(net, time);
+                }
+            }
+            Err(at) => self.dates.insert(at, Dated { date, net, newest: time }),
+        }
+        if self.dates.len() > DATES_MAX {
+            self.merge_first(1);
+        }
+    }
+
+    fn merge_before(&mut self, first: Day) {
+        self.merge_first(self.dates.partition_point(|dated| dated.date < first));
+    }
+
+    fn merge_first(&mut self, count: usize) {
+        for dated in self.dates.drain(..count.min(self.dates.len())) {
+            let merged = self.merged.get_or_insert(Dated { net: 0, ..dated });
+            merged.date = dated.date;
+            merged.add(dated.net, dated.newest);
+        }
+    }
+
+    fn is_unbooked(&self) -> bool {
+        self.merged.is_none() && self.dates.is_empty()
+    }
+
+    /// Merged and told apart.
+    fn booked(&self) -> impl Iterator<Item = &Dated> {
+        self.merged.iter().chain(&self.dates)
+    }
+
+    /// The opening balance and every booked entry, in ten-thousandths.
+    fn total(&self) -> i128 {
+        self.sum(self.booked())
+    }
+
+    fn sum<'a>(&self, booked: impl Iterator<Item = &'a Dated>) -> i128 {
+        let opening = self.opening.map_or(0, |opening| opening.amount.ten_thousandths());
+        booked.fold(opening, |sum, dated| sum.saturating_add(dated.net))
+    }
+
+    fn before(&self, today: Day) -> Result<Figure, FigureError> {
+        if self.merged.is_some_and(|merged| merged.date >= today) {
+            return Err(FigureError::DaysMerged);
+        }
+        let before = || self.booked().filter(|dated| dated.date < today);
+        self.told(self.sum(before()), before().map(|dated| dated.newest).max())
+    }
+
+    fn interim(&self) -> Result<Figure, FigureError> {
+        self.told(self.total(), self.newest_booked())
+    }
+
+    fn available(&self, pending: &[Pending]) -> Result<Figure, FigureError> {
+        let debits = pending
+            .iter()
+            .filter(|pending| pending.currency == self.currency && pending.amount.is_negative())
+            .fold(0_i128, |sum, pending| sum.saturating_add(pending.amount.ten_thousandths()));
+        let line = self.credit_line.filter(|line| line.included);
+        let line = line.map_or(0, |line| line.amount.ten_thousandths());
+        let amount = self.total().saturating_add(debits).saturating_add(line);
+        let figure = self.told(amount, None)?;
+        Ok(Figure { time: self.touched.unwrap_or(self.known), ..figure })
+    }
+
+    /// A figure that rests on the opening and on entries up to a time.
+    fn told(&self, count: i128, newest: Option<Time>) -> Result<Figure, FigureError> {
+        let newest = newest.max(self.opening.map(|opening| opening.time));
+        // 24 integer digits hold any sum of entries that a log can hold.
+        let amount = Amount::from_ten_thousandths(count).ok_or(FigureError::DaysMerged)?;
+        Ok(Figure { amount, time: newest.unwrap_or(self.known), credit_line: self.credit_line })
+    }
+
+    fn newest_booked(&self) -> Option<Time> {
+        self.booked().map(|dated| dated.newest).max()
+    }
+
+    /// The interim balance, where it can be compared with one stated for an instant.
+    fn interim_at(&self, as_of: Time) -> Option<Amount> {
+        if self.newest_booked().is_some_and(|newest| as_of < newest) {
+            return None;
+        }
+        Amount::from_ten_thousandths(self.total())
+    }
+
+    /// The closing balance of a day, where it can be compared with a stated one.
+    fn closing_at(&self, day: Day, opened: bool) -> Option<Amount> {
+        let begun = opened || self.opening.is_some() || !self.is_unbooked();
+        if !begun || self.merged.is_some_and(|merged| merged.date > day) {
+            return None;
+        }
+        Amount::from_ten_thousandths(self.sum(self.booked().filter(|dated| dated.date <= day)))
+    }
+
+    fn pack(&self, out: &mut Packer<'_>, base: Time) {
+        out.currency(self.currency);
+        let line = self.credit_line;
+        out.byte(
+            u8::from(self.touched.is_some())
+                | (u8::from(self.opening.is_some()) << 1)
+                | (u8::from(line.is_some()) << 2)
+                | (u8::from(line.is_some_and(|line| line.included)) << 3)
+                | (u8::from(self.merged.is_some()) << 4)
+                | (u8::from(self.interim_drift.is_some()) << 5)
+                | (u8::from(self.closing_drift.is_some()) << 6),
+        );
+        out.time(self.known, base);
+        if let Some(touched) = self.touched {
+            out.time(touched, base);
+        }
+        if let Some(opening) = self.opening {
+            out.amount(opening.amount);
+            out.time(opening.time, base);
+        }
+        if let Some(line) = line {
+            out.amount(line.amount);
+        }
+        out.count(self.dates.len());
+        for dated in self.booked() {
+            out.day(dated.date);
+            out.wide(dated.net);
+            out.time(dated.newest, base);
+        }
+        for mark in [self.interim_drift, self.closing_drift].into_iter().flatten() {
+            out.time(mark.as_of, base);
+            out.amount(mark.stated);
+            out.amount(mark.ours);
+            out.offset(mark.offset);
+        }
+    }
+
+    fn unpack(from: &mut Unpacker<'_>, base: Time) -> Result<Self, CellError> {
+        let currency = from.currency()?;
+        let flags = from.byte()?;
+        let mut held = Held::known(currency, from.time(base)?);
+        if flags & 1 != 0 {
+            held.touched = Some(from.time(base)?);
+        }
+        if flags & 2 != 0 {
+            held.opening = Some(Opening { amount: from.amount()?, time: from.time(base)? });
+        }
+        if flags & 4 != 0 {
+            held.credit_line = Some(CreditLine { amount: from.amount()?, included: flags & 8 != 0 });
+        }
+        let count = from.count()?;
+        if flags & 16 != 0 {
+            held.merged = Some(Dated::unpack(from, base)?);
+        }
+        held.dates.reserve_exact(count.min(DATES_MAX));
+        for _ in 0..count {
+            held.dates.push(Dated::unpack(from, base)?);
+        }
+        if flags & 32 != 0 {
+            held.interim_drift = Some(Mark::unpack(from, base)?);
+        }
+        if flags & 64 != 0 {
+            held.closing_drift = Some(Mark::unpack(from, base)?);
+        }
+        Ok(held)
+    }
+}
+
+impl Dated {
+    fn add(&mut self, net: i128, time: Time) {
+        self.net = self.net.saturating_add(net);
+        self.newest = self.newest.max(time);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>, base: Time) -> Result<Self, CellError> {
+        Ok(Dated { date: from.day()?, net: from.wide()?, newest: from.time(base)? })
+    }
+}
+
+impl Mark {
+    fn unpack(from: &mut Unpacker<'_>, base: Time) -> Result<Self, CellError> {
+        let as_of = from.time(base)?;
+        Ok(Mark { as_of, stated: from.amount()?, ours: from.amount()?, offset: from.offset()? })
     }
 }
 
@@ -110,18 +873,59 @@ pub struct Due {
     pub home: i32,
     /// The account's `applied` when the image was taken.
     pub applied: Offset,
-    /// What is owed per currency, signed; empty for a due opened without an entry.
+    /// What is owed per currency, signed and never zero; empty where nothing is.
     pub amounts: Vec<(Currency, Amount)>,
 }
 
 impl Due {
     /// The packed, versioned form.
     pub fn encode(&self) -> Vec<u8> {
-        unimplemented!()
+        let mut bytes = Vec::with_capacity(24);
+        let mut out = Packer::new(&mut bytes, Kind::Due);
+        out.signed(i64::from(self.home));
+        out.offset(self.applied);
+        pack_amounts(&mut out, &self.amounts);
+        bytes
     }
     /// Reads the packed form.
     pub fn decode(bytes: &[u8]) -> Result<Self, CellError> {
-        let _ = bytes;
-        unimplemented!()
+        let mut from = Unpacker::new(bytes, Kind::Due)?;
+        let home = from.signed()?;
+        let home = i32::try_from(home).map_err(|_| from.broken("a partition past 32 bits"))?;
+        let due = Due { home, applied: from.offset()?, amounts: unpack_amounts(&mut from)? };
+        from.end()?;
+        Ok(due)
     }
+}
+
+fn pack_amounts(out: &mut Packer<'_>, amounts: &[(Currency, Amount)]) {
+    out.count(amounts.len());
+    for (currency, amount) in amounts {
+        out.currency(*currency);
+        out.amount(*amount);
+    }
+}
+
+fn unpack_amounts(from: &mut Unpacker<'_>) -> Result<Vec<(Currency, Amount)>, CellError> {
+    let count = from.count()?;
+    let mut amounts = Vec::with_capacity(count.min(CURRENCIES_MAX));
+    for _ in 0..count {
+        amounts.push((from.currency()?, from.amount()?));
+    }
+    Ok(amounts)
+}
+
+fn signed(amount: Amount, indicator: Indicator) -> Amount {
+    match indicator {
+        Indicator::Credit => amount,
+        Indicator::Debit => amount.negated(),
+    }
+}
+
+fn overflow(what: &str) -> Rejection {
+    Rejection::new(Class::Overflow, format!("data.amount: {what} would pass 18 integer digits"))
+}
+
+fn full(member: &str, what: &str, max: usize) -> Rejection {
+    Rejection::new(Class::CellFull, format!("{member}: one {what} too many; an account has at most {max}"))
 }

@@ -2,7 +2,10 @@
 
 use jiff::tz::TimeZone;
 
-use super::{Account, Customer, CustomerId, Event, FingerprintKey, Parameters, RecordAt, Rejection};
+use super::{
+    Account, Class, Customer, CustomerId, Event, Fact, FingerprintKey, Offset, Parameters, RecordAt,
+    Rejection,
+};
 
 /// One unit of the projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +71,8 @@ pub enum Compared {
 #[derive(Debug, Clone)]
 pub struct Rules {
     zone: TimeZone,
-    event_window: usize,
-    key: FingerprintKey,
+    pub(super) event_window: usize,
+    pub(super) key: FingerprintKey,
 }
 
 /// The pinned parameters cannot be used.
@@ -111,35 +114,89 @@ pub fn fold(
     home: Option<i32>,
     rules: &Rules,
 ) -> Result<Effect, Rejection> {
-    let _ = (cell, event, at, home, rules);
-    unimplemented!()
+    let here = at.partition.partition;
+    // Offsets of two partitions do not compare, so this comes before everything that looks at `applied`.
+    if let Some(elsewhere) =
+        [home, cell.as_ref().map(Cell::home)].into_iter().flatten().find(|home| *home != here)
+    {
+        let message = format!(
+            "key: the subject lives in partition {elsewhere} of this topic, where its first event was folded; \
+             all publishers of a topic use one partitioner"
+        );
+        return Err(Rejection::new(Class::Moved, message));
+    }
+    match (&event.fact, cell.as_mut()) {
+        (Fact::Account(_, fact), Some(Cell::Account(account))) => account.fold(event, fact, at, rules),
+        (Fact::Customer(_, fact), Some(Cell::Customer(customer))) => customer.fold(event, fact, at, rules),
+        (Fact::Account(_, fact), None) => {
+            let mut account = Box::new(Account::born(here));
+            let effect = account.fold(event, fact, at, rules)?;
+            *cell = Some(Cell::Account(account));
+            Ok(effect)
+        }
+        (Fact::Customer(_, fact), None) => {
+            let mut customer = Box::new(Customer::born(here));
+            let effect = customer.fold(event, fact, at, rules)?;
+            *cell = Some(Cell::Customer(customer));
+            Ok(effect)
+        }
+        (Fact::Account(..), Some(Cell::Customer(_))) | (Fact::Customer(..), Some(Cell::Account(_))) => {
+            Err(Rejection::new(Class::KeyNotSubject, "key: the cell is of the other kind of subject"))
+        }
+    }
+}
+
+impl Effect {
+    pub(super) const fn applied() -> Self {
+        Effect { outcome: Outcome::Applied, due: None, due_born: false, compared: None }
+    }
+
+    pub(super) const fn ignored(why: Ignored) -> Self {
+        Effect { outcome: Outcome::Ignored(why), due: None, due_born: false, compared: None }
+    }
 }
 
 impl Cell {
     /// The packed, versioned form.
     pub fn encode(&self) -> Vec<u8> {
-        unimplemented!()
+        let mut bytes = Vec::with_capacity(256);
+        self.encode_into(&mut bytes);
+        bytes
+    }
+    /// Appends the packed, versioned form.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Cell::Account(account) => account.encode_into(out),
+            Cell::Customer(customer) => customer.encode_into(out),
+        }
     }
     /// Reads the packed form of an account's cell.
     pub fn decode_account(bytes: &[u8]) -> Result<Account, CellError> {
-        let _ = bytes;
-        unimplemented!()
+        Account::decode(bytes)
     }
     /// Reads the packed form of a customer's cell.
     pub fn decode_customer(bytes: &[u8]) -> Result<Customer, CellError> {
-        let _ = bytes;
-        unimplemented!()
+        Customer::decode(bytes)
     }
     /// The offset after its last folded record.
-    pub fn applied(&self) -> super::Offset {
-        unimplemented!()
+    pub fn applied(&self) -> Offset {
+        match self {
+            Cell::Account(account) => account.applied(),
+            Cell::Customer(customer) => customer.applied(),
+        }
     }
     /// The partition that the subject lives in.
     pub fn home(&self) -> i32 {
-        unimplemented!()
+        match self {
+            Cell::Account(account) => account.home(),
+            Cell::Customer(customer) => customer.home(),
+        }
     }
     /// About how many bytes it takes in memory, for the cache's bound.
     pub fn weight(&self) -> usize {
-        unimplemented!()
+        match self {
+            Cell::Account(account) => account.weight(),
+            Cell::Customer(customer) => customer.weight(),
+        }
     }
 }

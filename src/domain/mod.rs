@@ -12,6 +12,7 @@ mod customer;
 mod event;
 mod fold;
 mod id;
+mod packed;
 mod parameters;
 mod rejection;
 mod seen;
