@@ -276,8 +276,10 @@ impl Poller {
             self.hand_over_positions();
             self.commit_progress(CommitMode::Async);
             if let Some(result) = self.consumer.poll(IDLE_POLL) {
-                let key = Self::take(&self.cluster, &mut self.lanes, &self.owner, result)?;
-                self.hand_over_full(key);
+                let full = Self::take(&self.cluster, self.bounds, &mut self.lanes, &self.owner, result)?;
+                if let Some(id) = full {
+                    self.hand_over(id);
+                }
             }
             self.adopt_changes();
         }
@@ -293,15 +295,19 @@ impl Poller {
     fn poll_available(&mut self) -> Result<(), KafkaError> {
         for _ in 0..10_000 {
             let Some(result) = self.consumer.poll(Duration::ZERO) else { break };
-            let key = Self::take(&self.cluster, &mut self.lanes, &self.owner, result)?;
-            self.hand_over_full(key);
+            let full = Self::take(&self.cluster, self.bounds, &mut self.lanes, &self.owner, result)?;
+            if let Some(id) = full {
+                self.hand_over(id);
+            }
         }
         self.adopt_changes();
         Ok(())
     }
 
+    /// Copies a message into the batch of its partition; names the partition whose batch is full.
     fn take(
         cluster: &Cluster,
+        bounds: Bounds,
         lanes: &mut HashMap<PartitionId, Lane>,
         owner: &Arc<dyn Owner>,
         result: Result<BorrowedMessage<'_>, KafkaError>,
@@ -314,10 +320,10 @@ impl Poller {
                 let Some(claim) = lane.claim else { return Ok(None) };
                 lane.building.claim = claim;
                 lane.building.push(&message);
-                let full = lane.building.bytes() >= BATCH_BYTES_MAX;
                 lane.handed = lane.handed.max(Offset(message.offset()).next());
-                // Counted by the caller against the bound on records.
-                Ok((full || lane.building.len() > 0).then_some(id))
+                let full = lane.building.len() >= bounds.batch_records_max
+                    || lane.building.bytes() >= BATCH_BYTES_MAX;
+                Ok(full.then_some(id))
             }
             Err(KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
@@ -330,17 +336,6 @@ impl Poller {
                 tracing::warn!(%error, "polling");
                 Ok(None)
             }
-        }
-    }
-
-    /// Hands over a batch that has reached a bound.
-    fn hand_over_full(&mut self, id: Option<PartitionId>) {
-        let Some(id) = id else { return };
-        let bounds = self.bounds;
-        if let Some(lane) = self.lanes.get(&id)
-            && (lane.building.len() >= bounds.batch_records_max || lane.building.bytes() >= BATCH_BYTES_MAX)
-        {
-            self.hand_over(id);
         }
     }
 
