@@ -200,23 +200,36 @@ impl Generator {
         }
     }
 
-    /// Repeats a recent line, if the one that is drawn is still in its subject's window.
+    /// Repeats a recent line: any one that is still in its subject's window, or else one of the newest.
     fn repeat(&mut self, out: &mut Out) -> bool {
-        let length = u64::try_from(self.recent.len()).unwrap_or_default();
-        if length == 0 {
-            return false;
+        let length = self.recent.len();
+        let drawn = self.draw_index(length);
+        if self.recent.get(drawn).is_some_and(|recent| self.is_near(recent)) {
+            return self.copy(drawn, out);
         }
-        let drawn = usize::try_from(self.random.below(length)).unwrap_or_default();
-        let Some(recent) = self.recent.get(drawn) else { return false };
+        // So few lines are in the window whoever they are about.
+        let newest = length.min(16);
+        let drawn = length - newest + self.draw_index(newest);
+        self.copy(drawn, out)
+    }
+
+    fn draw_index(&mut self, end: usize) -> usize {
+        let end = u64::try_from(end).unwrap_or_default();
+        usize::try_from(self.random.below(end)).unwrap_or_default()
+    }
+
+    fn is_near(&self, recent: &Recent) -> bool {
         let events = match recent.who {
             Who::Account(i) => self.accounts.get(i).map(|a| a.clock.events),
             Who::Customer(i) => self.customers.get(i).map(|c| c.clock.events),
         };
-        let near = events.is_some_and(|events| events.saturating_sub(recent.at) <= REPEAT_DISTANCE_MAX);
-        if near {
-            out.extend_from_slice(&recent.line);
-        }
-        near
+        events.is_some_and(|events| events.saturating_sub(recent.at) <= REPEAT_DISTANCE_MAX)
+    }
+
+    fn copy(&self, index: usize, out: &mut Out) -> bool {
+        let recent = self.recent.get(index);
+        out.extend_from_slice(recent.map_or(&[], |recent| recent.line.as_slice()));
+        recent.is_some()
     }
 
     /// The time of the subject's next event: now, or a late one between the subject's two newest.

@@ -135,7 +135,8 @@ impl Report {
         let told: u64 = partitions.iter().map(|p| p.quarantined_keys).fold(0, u64::saturating_add);
         let quarantined_keys = told.max(u64::try_from(looks.keys.len()).unwrap_or(u64::MAX));
         if quarantined_keys > 0 {
-            needs_person.push(format!("{quarantined_keys} keys are on hold: decide on their dead letters"));
+            let keys = if quarantined_keys == 1 { "key is" } else { "keys are" };
+            needs_person.push(format!("{quarantined_keys} {keys} on hold: decide on their dead letters"));
         }
         Report {
             generation: looks.second.as_ref().map(|(snapshot, _)| snapshot.generation.0),
@@ -451,7 +452,7 @@ mod tests {
                 Looks { unhealthy: Some(StoreError::Corrupt { reason: "it evicts".to_owned() }), ..looks() },
                 "the store is not to be believed: it evicts",
             ),
-            (Looks { keys: vec![key], ..looks() }, "1 keys are on hold"),
+            (Looks { keys: vec![key], ..looks() }, "1 key is on hold"),
         ];
         for (looks, expected) in rows {
             let report = Report::new(&looks, 30_000);
