@@ -11,3 +11,4 @@ mod ops;
 mod stack;
 mod support;
 mod transactions;
+mod wire;
