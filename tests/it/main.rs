@@ -7,6 +7,8 @@
 )]
 
 mod api;
+mod fold;
+mod fold_laws;
 mod ops;
 mod stack;
 mod support;
