@@ -4,7 +4,7 @@
 //! +hset +hsetnx +hgetall +hvals +del +scan`; one that only reads needs none of `set`, `mset`, `hset`,
 //! `hsetnx`, `del` and `scan`.
 
-use std::{sync::Mutex, time::Duration};
+use std::{borrow::Cow, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -364,12 +364,11 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
     let guards: Vec<&(CellKey, Bytes)> =
         commit.quarantines.iter().filter_map(|mark| mark.unless_changed.as_ref()).collect();
     let copies: Vec<&DueWrite> = commit.dues.iter().filter(|due| due.born).collect();
-    let quarantines = quarantine_fields(keys, commit)?;
-    let groups = groups(keys, &commit.dues, &quarantines);
+    let fields = quarantine_fields(keys, commit)?;
+    let (dues, marks) = (due_hashes(keys, &commit.dues), mark_hashes(&fields));
 
-    let key_count = [2, commit.cells.len(), guards.len(), groups.len(), copies.len(), copies.len()]
-        .into_iter()
-        .fold(0, usize::saturating_add);
+    let counts = [2, commit.cells.len(), guards.len(), dues.len(), copies.len(), copies.len(), marks.len()];
+    let key_count = counts.into_iter().fold(0, usize::saturating_add);
     let cell_bytes =
         commit.cells.iter().map(|cell| cell.value.len().saturating_add(64)).fold(512, usize::saturating_add);
     let due_bytes = commit.dues.len().saturating_mul(160);
@@ -383,14 +382,17 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
     for (key, _) in &guards {
         command.arg(keys.cell(key));
     }
-    for group in &groups {
-        command.arg(&group.key);
+    for hash in &dues {
+        command.arg(hash.key.as_ref());
     }
     for due in &copies {
         command.arg(keys.account_quarantine(&due.account));
     }
     for due in &copies {
         command.arg(keys.due_quarantine(&due.customer));
+    }
+    for hash in &marks {
+        command.arg(hash.key.as_ref());
     }
 
     let to = Position { token: commit.from.token, checkpoint: commit.to };
@@ -399,16 +401,17 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
         Some(state) => command.arg(json(state)?),
         None => command.arg(""),
     };
-    command.arg(commit.cells.len()).arg(born.len()).arg(guards.len()).arg(groups.len()).arg(copies.len());
+    command.arg(commit.cells.len()).arg(born.len()).arg(guards.len());
+    command.arg(dues.len()).arg(copies.len()).arg(marks.len());
     for cell in born.iter().chain(&known) {
         command.arg(cell.value.as_ref());
     }
     for (_, value) in &guards {
         command.arg(value.as_ref());
     }
-    for group in &groups {
-        command.arg(group.fields.len().saturating_mul(2));
-        for (name, value) in &group.fields {
+    for hash in dues.iter().chain(&marks) {
+        command.arg(hash.fields.len().saturating_mul(2));
+        for (name, value) in &hash.fields {
             command.arg(*name).arg(*value);
         }
     }
@@ -419,61 +422,73 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
 }
 
 /// The fields of one `HSET`.
-struct Group<'a> {
-    key: String,
+struct Hash<'a> {
+    key: Cow<'a, str>,
     fields: Vec<(&'a str, &'a [u8])>,
 }
 
-/// Groups what goes into one hash, for each `HSET` costs as much as several fields.
-fn groups<'a>(
-    keys: &Keys,
-    dues: &'a [DueWrite],
-    quarantines: &'a [(String, String, Vec<u8>)],
-) -> Vec<Group<'a>> {
-    let mut groups = Vec::new();
+/// A field of a hash of marks.
+struct MarkField {
+    key: String,
+    name: String,
+    value: Vec<u8>,
+    /// Of the partition's index.
+    index: bool,
+}
+
+/// Dues, grouped by customer: an `HSET` costs as much as several fields.
+fn due_hashes<'a>(keys: &Keys, dues: &'a [DueWrite]) -> Vec<Hash<'a>> {
+    let mut hashes = Vec::with_capacity(dues.len());
     let mut sorted: Vec<&DueWrite> = dues.iter().collect();
     sorted.sort_by(|a, b| a.customer.cmp(&b.customer));
     for same in sorted.chunk_by(|a, b| a.customer == b.customer) {
-        let Some(first) = same.first() else { continue };
         for chunk in same.chunks(HSET_FIELDS_MAX) {
+            let Some(first) = chunk.first() else { continue };
             let fields = chunk.iter().map(|due| (due.account.as_str(), due.value.as_ref())).collect();
-            groups.push(Group { key: keys.dues(&first.customer), fields });
+            hashes.push(Hash { key: Cow::Owned(keys.dues(&first.customer)), fields });
         }
     }
-    let mut sorted: Vec<_> = quarantines.iter().collect();
-    // Stable: of two marks of one field the later one counts.
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    for same in sorted.chunk_by(|a, b| a.0 == b.0) {
-        let Some(first) = same.first() else { continue };
-        for chunk in same.chunks(HSET_FIELDS_MAX) {
-            let fields = chunk.iter().map(|mark| (mark.1.as_str(), mark.2.as_slice())).collect();
-            groups.push(Group { key: first.0.clone(), fields });
-        }
-    }
-    groups
+    hashes
 }
 
-/// Key, field and value of every mark: the subject's, the partition's index, and the customers'.
-fn quarantine_fields(keys: &Keys, commit: &Commit) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+/// Marks, grouped by hash, the partition's index last.
+fn mark_hashes(fields: &[MarkField]) -> Vec<Hash<'_>> {
+    let mut hashes = Vec::new();
+    let mut sorted: Vec<&MarkField> = fields.iter().collect();
+    // Stable: of two marks in one field the later one counts.
+    sorted.sort_by(|a, b| (a.index, &a.key).cmp(&(b.index, &b.key)));
+    for same in sorted.chunk_by(|a, b| a.key == b.key) {
+        for chunk in same.chunks(HSET_FIELDS_MAX) {
+            let Some(first) = chunk.first() else { continue };
+            let fields = chunk.iter().map(|mark| (mark.name.as_str(), mark.value.as_slice())).collect();
+            hashes.push(Hash { key: Cow::Borrowed(first.key.as_str()), fields });
+        }
+    }
+    hashes
+}
+
+/// Every field of every mark: the subject's, the partition's index, and the customers'.
+fn quarantine_fields(keys: &Keys, commit: &Commit) -> Result<Vec<MarkField>, StoreError> {
     let mut fields = Vec::new();
     for mark in &commit.quarantines {
         let partition = mark.quarantine.partition;
         let value = json(&mark.quarantine)?;
-        fields.push((keys.index(partition), mark.subject.as_str().to_owned(), value.clone()));
         let key = match &mark.subject {
             Subject::Account(id) => {
-                for customer in &mark.customers {
-                    fields.push((
-                        keys.due_quarantine(customer),
-                        keys::due_field(id, partition),
-                        value.clone(),
-                    ));
+                // The script copies the marks that stand already: not this one.
+                let new =
+                    commit.dues.iter().filter(|due| due.born && due.account == *id).map(|due| &due.customer);
+                for customer in mark.customers.iter().chain(new) {
+                    let (key, name) = (keys.due_quarantine(customer), keys::due_field(id, partition));
+                    fields.push(MarkField { key, name, value: value.clone(), index: false });
                 }
                 keys.account_quarantine(id)
             }
             Subject::Customer(id) => keys.customer_quarantine(id),
         };
-        fields.push((key, partition.to_string(), value));
+        fields.push(MarkField { key, name: partition.to_string(), value: value.clone(), index: false });
+        let name = mark.subject.as_str().to_owned();
+        fields.push(MarkField { key: keys.index(partition), name, value, index: true });
     }
     Ok(fields)
 }

@@ -6,11 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
-mod api;
-mod fold;
-mod fold_laws;
+mod commit_rule;
 mod ops;
 mod stack;
+mod store;
 mod support;
-mod transactions;
-mod wire;

@@ -138,8 +138,7 @@ impl Generator {
 
     /// Appends the next line, without its end; `false` at the end of the stream.
     pub fn next_line(&mut self, out: &mut Vec<u8>) -> bool {
-        let [line, lines, poison_lines] = [self.line, self.lines, self.args.poison].map(u128::from);
-        let due = if line == lines { poison_lines } else { line * poison_lines / lines };
+        let due = u128::from(self.line) * u128::from(self.args.poison) / u128::from(self.lines.max(1));
         if u128::from(self.poisoned) < due {
             poison(self, out);
             self.poisoned += 1;

@@ -1,17 +1,21 @@
 #!lua
 -- One atomic step of one partition: all of it, or nothing but a refusal.
 --
--- KEYS: positions, states; cells (those to be born first); guarded cells; hashes, one per group;
---       for copies of marks: the accounts' quarantines, then as many customers' marks.
+-- KEYS: positions, states; cells (those to be born first); guarded cells; hashes of dues; accounts'
+--       quarantines to copy from, then as many customers' marks to copy to; hashes of marks.
 -- ARGV: field of the partition, expected position, new position, heartbeat or '';
---       numbers of cells, of those to be born, of guarded cells, of groups, of copies;
---       values of cells; values of guarded cells; per group: number of arguments, then fields and values;
---       per copy: the start of the field.
+--       numbers of cells, of those to be born, of guarded cells, of hashes of dues, of copies, of hashes of
+--       marks; values of cells; values of guarded cells; per hash: number of arguments, then fields and
+--       values (those of dues, then those of marks); per copy: the start of the field.
 -- Returns 0 written, 1 no position, 2 another token, 3 another checkpoint, 4 a guard.
 --
 -- Strings are compared for equality only: '<' follows the server's locale, and numbers are doubles.
--- Redis does not roll back, so the position comes last: whatever a stopped script wrote is folded again from
--- the old position, and what each cell has applied is skipped.
+--
+-- Redis does not roll back: what a stopped script wrote stays, and is folded again from the old position. So
+-- the order matters. A cell that is written is skipped by that fold, hence what follows from it (dues and
+-- their copied marks) is written before it. A mark holds records back, hence it is written after the cells;
+-- the partition's index, which the next claim believes, is the last hash of marks; and the position is last
+-- of all.
 
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then
@@ -27,8 +31,8 @@ end
 -- Lua's unpack fails near 8,000 values.
 local CHUNK = 2000
 local cells, born, guards = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local groups, copies = tonumber(ARGV[8]), tonumber(ARGV[9])
-local key, arg = 3, 10
+local dues, copies, marks = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local key, arg = 3, 11
 
 for first = key, key + born - 1, CHUNK do
   if redis.call('EXISTS', unpack(KEYS, first, math.min(first + CHUNK, key + born) - 1)) > 0 then
@@ -44,25 +48,31 @@ for i = 0, guards - 1 do
 end
 key, arg = key + guards, arg + guards
 
-for i = 0, groups - 1 do
-  local count = tonumber(ARGV[arg])
-  redis.call('HSET', KEYS[key + i], unpack(ARGV, arg + 1, arg + count))
-  arg = arg + count + 1
+local function write_hashes(count)
+  for i = 0, count - 1 do
+    local arguments = tonumber(ARGV[arg])
+    redis.call('HSET', KEYS[key + i], unpack(ARGV, arg + 1, arg + arguments))
+    arg = arg + arguments + 1
+  end
+  key = key + count
 end
-key = key + groups
+
+write_hashes(dues)
 
 -- Almost no account is on hold: ask for all of them at once.
+local prefix_arg = #ARGV - copies + 1
 for first = 0, copies - 1, CHUNK do
   local last = math.min(first + CHUNK, copies) - 1
   if redis.call('EXISTS', unpack(KEYS, key + first, key + last)) > 0 then
     for i = first, last do
-      local marks = redis.call('HGETALL', KEYS[key + i])
-      for m = 1, #marks, 2 do
-        redis.call('HSET', KEYS[key + copies + i], ARGV[arg + i] .. marks[m], marks[m + 1])
+      local held_back = redis.call('HGETALL', KEYS[key + i])
+      for m = 1, #held_back, 2 do
+        redis.call('HSET', KEYS[key + copies + i], ARGV[prefix_arg + i] .. held_back[m], held_back[m + 1])
       end
     end
   end
 end
+key = key + 2 * copies
 
 for first = 0, cells - 1, CHUNK do
   local pairs_of_chunk = {}
@@ -72,6 +82,8 @@ for first = 0, cells - 1, CHUNK do
   end
   redis.call('MSET', unpack(pairs_of_chunk))
 end
+
+write_hashes(marks)
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
 end

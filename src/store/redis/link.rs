@@ -20,6 +20,8 @@ use super::Code;
 use crate::store::StoreError;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// A caller waits this long for the next dial; where it is further off, the call fails at once.
+const WAIT_MAX: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// One multiplexed connection for many callers.
@@ -110,8 +112,13 @@ impl Link {
         if let Some(live) = self.live.load_full() {
             return Ok(live);
         }
-        if dial.not_before.is_some_and(|instant| Instant::now() < instant) {
-            return Err(StoreError::Transient { reason: "waiting to connect again".to_owned() });
+        if let Some(wait) = dial.not_before.and_then(|instant| instant.checked_duration_since(Instant::now()))
+        {
+            // Callers queue for the dial one by one: a long wait of each would add up.
+            if wait > WAIT_MAX {
+                return Err(StoreError::Transient { reason: "waiting to connect again".to_owned() });
+            }
+            tokio::time::sleep(wait).await;
         }
         match self.connect().await {
             Ok(connection) => {
