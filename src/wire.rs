@@ -1,13 +1,15 @@
 //! Bytes → event, in both `CloudEvents` modes; or the dead letter's class.
 
 mod json;
+mod members;
 mod read;
 
 use smallvec::SmallVec;
 
 use self::{
     json::Fault,
-    read::{Carrier, Data, Envelope, Faults},
+    members::{Data, Envelope},
+    read::{Carrier, Faults},
 };
 use crate::domain::{Class, Event, Offset, Parameters, Rejection, Subject, Time, Topic};
 
@@ -82,7 +84,7 @@ pub fn check_line(line: &[u8], now: Time, parameters: &Parameters) -> Result<(To
     let (mut envelope, mut data, mut faults) = (Envelope::new(), Data::new(), Faults::default());
     read_structured(&mut envelope, &mut data, text, parameters, &mut faults)?;
     // Without a known type the topic does not matter: the event is refused for its type.
-    let topic = envelope.topic().unwrap_or(Topic::Ledger);
+    let topic = read::topic(&envelope).unwrap_or(Topic::Ledger);
     let key = match envelope.subject() {
         Some(id) => Some(Subject::of_key(topic, &id).map_err(|_| bad_key("`subject`", topic))?),
         None => None,

@@ -75,13 +75,16 @@ pub enum NotLetIn {
     Busy(Unavailable),
 }
 
+/// From the digest of credentials to the user's name, and until when it holds.
+type Verified = LruCache<[u8; 32], (Vec<u8>, Instant)>;
+
 /// Verifies Basic credentials.
 pub struct BasicAuth {
     users: HashMap<Vec<u8>, User>,
     /// Verified in place of an unknown user's, so that asking for one costs the same. Hashes of other
     /// parameters than the first user's take another time.
     decoy: Option<PasswordHash>,
-    verified: Mutex<LruCache<[u8; 32], (Vec<u8>, Instant)>>,
+    verified: Mutex<Verified>,
     remember: Duration,
     /// Only digests under a key of this process are remembered: a core dump holds no password hash that
     /// is quick to try.
@@ -161,7 +164,7 @@ impl BasicAuth {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], (Vec<u8>, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Verified> {
         // Every step under the lock leaves the cache whole.
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }

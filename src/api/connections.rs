@@ -1,11 +1,22 @@
 //! Takes connections and answers requests on them, until told to stop.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io::{Error, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -17,20 +28,27 @@ pub trait Answers: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<String>> + Send;
 }
 
-/// What a client may take.
+/// What clients may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Connections at once; more wait in the system's queue.
-    pub connections_max: usize,
-    /// How long a connection may be idle or take over its headers.
-    pub idle_max: Duration,
-    /// The longest headers; longer ones are 431.
-    pub header_bytes_max: usize,
+    pub connections: usize,
+    /// How long the headers of a request may take to arrive.
+    pub headers: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle: Duration,
+    /// The longest headers in bytes; longer ones are 431.
+    pub header_bytes: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { connections_max: 4_096, idle_max: Duration::from_secs(75), header_bytes_max: 32 << 10 }
+        Bounds {
+            connections: 4_096,
+            headers: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            header_bytes: 32 << 10,
+        }
     }
 }
 
@@ -43,7 +61,7 @@ pub async fn serve<A: Answers>(
     shutdown: CancellationToken,
     grace: Duration,
 ) {
-    let slots = Arc::new(Semaphore::new(bounds.connections_max));
+    let slots = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
     let cut_off = CancellationToken::new();
     loop {
@@ -93,18 +111,26 @@ async fn connection<A: Answers>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let activity = Arc::new(Activity::new());
     let service = service_fn(|request| {
-        let answers = Arc::clone(&answers);
-        async move { Ok::<_, Infallible>(answers.answer(request).await) }
+        let (answers, activity) = (Arc::clone(&answers), Arc::clone(&activity));
+        async move {
+            activity.enter(Phase::Answering);
+            let answer = answers.answer(request).await;
+            activity.enter(Phase::Idle);
+            Ok::<_, Infallible>(answer)
+        }
     });
+    let stream = Watched { stream, activity: Arc::clone(&activity) };
+    // hyper's own timeout of headers runs while a connection is idle, too: one bound for both.
     let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds.idle_max)
-        .max_header_size(bounds.header_bytes_max)
+        .header_read_timeout(None)
+        .max_header_size(bounds.header_bytes)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        () = activity.overdue(bounds) => return,
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
@@ -113,5 +139,126 @@ async fn connection<A: Answers>(
     if let Err(error) = ended {
         // The client's doing: it went away, or sent no HTTP.
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The headers of a request are arriving, or those of the first are awaited.
+    Headers,
+    /// A request is being answered.
+    Answering,
+    /// The next request is awaited.
+    Idle,
+}
+
+/// What a connection is doing, and since when.
+struct Activity {
+    opened: Instant,
+    /// Milliseconds since `opened`, times four, plus the phase: one value, so that they change together.
+    state: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Activity { opened: Instant::now(), state: AtomicU64::new(0) }
+    }
+
+    fn enter(&self, phase: Phase) {
+        let tag = match phase {
+            Phase::Headers => 0,
+            Phase::Answering => 1,
+            Phase::Idle => 2,
+        };
+        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.state.store(since.saturating_mul(4) | tag, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> (Phase, Duration) {
+        let state = self.state.load(Ordering::Relaxed);
+        let phase = match state & 3 {
+            0 => Phase::Headers,
+            1 => Phase::Answering,
+            _ => Phase::Idle,
+        };
+        (phase, self.opened.elapsed().saturating_sub(Duration::from_millis(state >> 2)))
+    }
+
+    /// Bytes came in.
+    fn read(&self) {
+        if self.now().0 == Phase::Idle {
+            self.enter(Phase::Headers);
+        }
+    }
+
+    /// Returns once the client has taken too long over something; looked at now and then, for a timer per
+    /// request would cost more than it saves.
+    async fn overdue(&self, bounds: Bounds) {
+        let every = bounds.headers.min(bounds.idle).checked_div(10).unwrap_or_default();
+        let mut look = tokio::time::interval(every.max(Duration::from_millis(1)));
+        loop {
+            look.tick().await;
+            let (phase, lasted) = self.now();
+            let max = match phase {
+                Phase::Headers => bounds.headers,
+                Phase::Idle => bounds.idle,
+                Phase::Answering => continue,
+            };
+            if lasted > max {
+                return;
+            }
+        }
+    }
+}
+
+/// A stream that tells when bytes come in.
+struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), Error>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            self.activity.read();
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, Error>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, Error>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

@@ -105,7 +105,8 @@ async fn balance(api: &Api, request: &Parts, segment: &str) -> Result<Served, Re
     };
     let read = api.store.customer(&id).await.map_err(Unavailable::Store)?.ok_or(Unavailable::NoGeneration)?;
 
-    let cell = read.cell.as_deref().map(Cell::decode_customer).transpose().map_err(unreadable)?;
+    let cell =
+        read.cell.as_deref().map(Cell::decode_customer).transpose().map_err(|error| unreadable(&error))?;
     let rests_on = RestsOn::Customer { home: cell.as_ref().map(crate::domain::Customer::home) };
     let basis = Basis::of(&read.snapshot, rests_on, &view, freshness, &api.clock)?;
 
@@ -164,7 +165,7 @@ fn total(dues: &[(AccountId, Bytes)]) -> Result<Total, Refused> {
     let mut sum = Amount::ZERO;
     let mut of: Option<Currency> = None;
     for (_, due) in dues {
-        let due = Due::decode(due).map_err(unreadable)?;
+        let due = Due::decode(due).map_err(|error| unreadable(&error))?;
         for (currency, amount) in due.amounts.iter().filter(|(_, amount)| !amount.is_zero()) {
             if of.replace(*currency).is_some_and(|other| other != *currency) {
                 return Ok(Total::SeveralCurrencies);
@@ -175,7 +176,7 @@ fn total(dues: &[(AccountId, Bytes)]) -> Result<Total, Refused> {
     Ok(if dues.is_empty() { Total::NoDue } else { Total::Owed(sum) })
 }
 
-fn unreadable(error: CellError) -> Refused {
+fn unreadable(error: &CellError) -> Refused {
     tracing::error!(%error, "a customer's cell or due cannot be read");
     Refused::Broken
 }

@@ -1,18 +1,12 @@
 //! Weak entity tags, and `If-None-Match`.
 
-use std::fmt::Write as _;
-
 use http::HeaderValue;
 use siphasher::sip128::SipHasher13;
 
 /// The weak tag of a body. The same in every process: the hash has no secret key, for a tag only has to
 /// tell two answers to one client apart.
 pub fn weak(body: &str) -> String {
-    let hash = SipHasher13::new().hash(body.as_bytes()).as_u128();
-    let mut tag = String::with_capacity(36);
-    // Writing to a String cannot fail.
-    let _ = write!(tag, "W/\"{hash:032x}\"");
-    tag
+    format!("W/\"{:032x}\"", SipHasher13::new().hash(body.as_bytes()).as_u128())
 }
 
 /// Whether one of the tags is this one, by weak comparison; `*` is any. What is no tag is passed over.

@@ -69,7 +69,7 @@ impl Server {
 
     /// Whether reads are complete and fresh, for the admin listener.
     pub fn readiness(&self) -> Arc<dyn Readiness> {
-        Arc::clone(&self.api.freshness) as Arc<dyn Readiness>
+        self.api.freshness.clone()
     }
 
     /// Answers until the token is cancelled; then answers what is open, within the configured bound.

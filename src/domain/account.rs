@@ -86,7 +86,7 @@ pub struct Drift {
 pub struct Account {
     home: i32,
     applied: Offset,
-    /// The newest `time` of its applied events: the only clock of the fold.
+    /// The newest `time` of its events: the only clock of the fold.
     newest: Time,
     /// Opened at least once.
     opened: bool,
@@ -263,8 +263,7 @@ impl Account {
         };
         if let Some(ignored) = self.ended(event, fact, &sighting, rules)? {
             self.seen.room(&sighting)?;
-            self.seen.remember(&sighting, rules.event_window);
-            self.applied = at.offset.next();
+            self.accept(event, at, &sighting, rules);
             return Ok(Effect::ignored(ignored));
         }
         let effect = match fact {
@@ -296,13 +295,18 @@ impl Account {
                 Effect::applied()
             }
         };
-        self.seen.remember(&sighting, rules.event_window);
+        self.accept(event, at, &sighting, rules);
+        Ok(effect)
+    }
+
+    /// What every event leaves behind that is no repeat by its own id, with an effect or without.
+    fn accept(&mut self, event: &Event, at: &RecordAt, sighting: &Sighting, rules: &Rules) {
+        self.seen.remember(sighting, rules.event_window);
         self.applied = at.offset.next();
         if event.time > self.newest {
             self.newest = event.time;
             self.merge(rules.zone());
         }
-        Ok(effect)
     }
 
     /// Whether the event is a repeat by its entry, comes after the entry's end, or cannot be verified.
@@ -365,7 +369,12 @@ impl Account {
                 self.touch(before, event.time);
             }
             None => {
-                self.pending.push(Pending { entry: id, currency: entry.currency, amount, since: self.newest })
+                self.pending.push(Pending {
+                    entry: id,
+                    currency: entry.currency,
+                    amount,
+                    since: self.newest,
+                });
             }
         }
         Ok(Effect::applied())

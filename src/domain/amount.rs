@@ -85,7 +85,9 @@ impl Amount {
     /// With the other sign.
     #[must_use]
     pub fn negated(self) -> Amount {
-        if self.is_zero() { self } else { Amount(-self.0) }
+        let mut other = self.0;
+        other.set_sign_negative(!self.is_zero() && !self.is_negative());
+        Amount(other)
     }
 
     /// Exactly nothing.

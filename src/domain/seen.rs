@@ -338,7 +338,8 @@ impl Seen {
         let remembered = match self.events.find(fingerprint) {
             Some(record) if record.starts_with(&facts.0) => true,
             Some(_) => return Err(other_facts("event id", "event")),
-            None => known.is_some_and(|known| known.numbers.holds(fingerprint)),
+            // Of a numbered event the number decides, and no facts are kept.
+            None => event.sequence.is_none() && known.is_some_and(|known| known.numbers.holds(fingerprint)),
         };
         if remembered && event.sequence.is_none() {
             return Ok(Recognised::Repeat);
@@ -522,13 +523,13 @@ pub(super) fn unverifiable() -> Rejection {
 
 fn split_time(time: Time) -> ([u8; 5], [u8; 4]) {
     let seconds = time.0.as_second().saturating_sub(SECONDS_FIRST);
-    let [a, b, c, d, e, ..] = seconds.to_le_bytes();
-    ([a, b, c, d, e], time.0.subsec_nanosecond().to_le_bytes())
+    let [s0, s1, s2, s3, s4, ..] = seconds.to_le_bytes();
+    ([s0, s1, s2, s3, s4], time.0.subsec_nanosecond().to_le_bytes())
 }
 
 fn joined_time(seconds: [u8; 5], nanos: [u8; 4]) -> Time {
-    let [a, b, c, d, e] = seconds;
-    let seconds = i64::from_le_bytes([a, b, c, d, e, 0, 0, 0]).saturating_add(SECONDS_FIRST);
+    let [s0, s1, s2, s3, s4] = seconds;
+    let seconds = i64::from_le_bytes([s0, s1, s2, s3, s4, 0, 0, 0]).saturating_add(SECONDS_FIRST);
     // What was split from a time joins to one; broken bytes join to the latest, which verifies nothing.
     Time(Timestamp::new(seconds, i32::from_le_bytes(nanos)).unwrap_or(Timestamp::MAX))
 }

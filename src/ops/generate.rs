@@ -250,6 +250,7 @@ mod tests {
         assert_eq!(lines(&args).len(), 1_000 + 7 * 15 + 33);
         assert_eq!(Generator::new(&args).unwrap().lines(), 1_138);
         assert_eq!(lines(&Args { events: 0, ..Args::default() }).len(), 0);
+        assert_eq!(lines(&Args { events: 0, poison: 8, ..Args::default() }).len(), 8);
     }
 
     #[test]

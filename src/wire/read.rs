@@ -9,7 +9,10 @@ use compact_str::CompactString;
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::json::{self, Fault, Scanner, Text, Value};
+use super::{
+    json::{self, Value},
+    members::{Data, Envelope, Slot},
+};
 use crate::domain::{
     AccountFact, Amount, AmountError, BalanceType, Class, Currency, CustomerFact, CustomerId, Day, Entry,
     EntryId, Event, Fact, IdError, Indicator, PaymentId, Rejection, Statement, Subject, Time, Topic,
@@ -17,181 +20,6 @@ use crate::domain::{
 
 /// How far an event may be ahead of the record that carries it.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
-
-/// A member that is known: as it was found, and whether it stood there twice.
-#[derive(Debug)]
-pub(super) struct Slot<'a> {
-    name: &'static str,
-    value: Option<Value<'a>>,
-    twice: bool,
-}
-
-impl<'a> Slot<'a> {
-    const fn new(name: &'static str) -> Self {
-        Slot { name, value: None, twice: false }
-    }
-
-    pub(super) fn put(&mut self, value: Value<'a>) {
-        self.twice = self.value.is_some();
-        self.value.get_or_insert(value);
-    }
-
-    /// The value; `null` is absent.
-    fn present(&self) -> Option<Value<'a>> {
-        self.value.filter(|value| !matches!(value, Value::Null))
-    }
-
-    /// The value as a text that reads, where it is one.
-    fn text(&self) -> Option<Cow<'a, str>> {
-        match self.value {
-            Some(Value::Text(text)) => text.read().ok(),
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object)
-            | None => None,
-        }
-    }
-}
-
-/// The known members of one object, each with the name that messages use.
-macro_rules! known_members {
-    ($(#[$doc:meta])* $object:ident, $prefix:literal: $($field:ident $key:literal)+) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub(super) struct $object<'a> {
-            $($field: Slot<'a>,)+
-        }
-
-        impl<'a> $object<'a> {
-            pub(super) const fn new() -> Self {
-                $object { $($field: Slot::new(concat!($prefix, $key)),)+ }
-            }
-
-            pub(super) fn slot(&mut self, name: &str) -> Option<&mut Slot<'a>> {
-                match name {
-                    $($key => Some(&mut self.$field),)+
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-known_members! {
-    /// The attributes of `CloudEvents` that are read here, and `data` itself.
-    Envelope, "":
-    specversion "specversion"
-    id "id"
-    source "source"
-    kind "type"
-    subject "subject"
-    time "time"
-    sequence "sequence"
-    data "data"
-}
-
-known_members! {
-    /// The members of every type's `data`; a type knows those that it reads.
-    Data, "data.":
-    account_id "account_id"
-    customer_id "customer_id"
-    currencies "currencies"
-    entry_id "entry_id"
-    amount "amount"
-    currency "currency"
-    indicator "credit_debit_indicator"
-    booking_date "booking_date"
-    value_date "value_date"
-    reversal_of "reversal_of"
-    included "included"
-    balance_type "balance_type"
-    as_of "as_of"
-    payment_id "payment_id"
-    paid_on "paid_on"
-    reason "reason"
-    billing_name "billing_name"
-    ivr_fee "ivr_fee"
-}
-
-impl<'a> Envelope<'a> {
-    /// Reads a whole structured event; `false` where it is no object.
-    pub(super) fn scan(
-        &mut self,
-        data: &mut Data<'a>,
-        text: &'a str,
-        depth_max: usize,
-    ) -> Result<bool, Fault> {
-        let mut scanner = Scanner::new(text, depth_max);
-        let object = scanner.at_object();
-        if object {
-            scanner.members(|scanner, name| {
-                let name = name.read().unwrap_or_default();
-                let value = if name == "data" { data.scan_value(scanner)? } else { scanner.value()? };
-                if let Some(slot) = self.slot(&name) {
-                    slot.put(value);
-                }
-                Ok(())
-            })?;
-        } else {
-            scanner.value()?;
-        }
-        scanner.end()?;
-        Ok(object)
-    }
-
-    /// Reads the value of a binary event: `data` alone.
-    pub(super) fn scan_data(
-        &mut self,
-        data: &mut Data<'a>,
-        text: &'a str,
-        depth_max: usize,
-    ) -> Result<(), Fault> {
-        let mut scanner = Scanner::new(text, depth_max);
-        let value = data.scan_value(&mut scanner)?;
-        scanner.end()?;
-        self.data.put(value);
-        Ok(())
-    }
-
-    /// Takes an attribute of a binary event; one that is not known is tolerated.
-    pub(super) fn attribute(&mut self, name: &str, value: Option<&'a str>) {
-        // `ce_data` is no attribute: the record's value is the data.
-        if let Some(slot) = self.slot(name).filter(|slot| slot.name != "data") {
-            slot.put(value.map_or(Value::Null, |text| Value::Text(Text::plain(text))));
-        }
-    }
-
-    /// The topic that the type belongs to, where it is known.
-    pub(super) fn topic(&self) -> Option<Topic> {
-        Kind::parse(&self.kind.text()?).map(Kind::topic)
-    }
-
-    /// The subject as it stands there, where it reads.
-    pub(super) fn subject(&self) -> Option<Cow<'a, str>> {
-        self.subject.text()
-    }
-
-    fn slots(&self) -> [&Slot<'a>; 8] {
-        let Envelope { specversion, id, source, kind, subject, time, sequence, data } = self;
-        [specversion, id, source, kind, subject, time, sequence, data]
-    }
-}
-
-impl<'a> Data<'a> {
-    /// Passes over the value of `data`, and splits it where it is an object.
-    fn scan_value(&mut self, scanner: &mut Scanner<'a>) -> Result<Value<'a>, Fault> {
-        if !scanner.at_object() {
-            return scanner.value();
-        }
-        scanner.members(|scanner, name| {
-            let name = name.read().unwrap_or_default();
-            let value = scanner.value()?;
-            if let Some(slot) = self.slot(&name) {
-                slot.put(value);
-            }
-            Ok(())
-        })?;
-        Ok(Value::Object)
-    }
-}
 
 /// The types of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,6 +78,11 @@ pub(super) struct Carrier<'a> {
     pub(super) timestamp: Time,
 }
 
+/// The topic that the event's type belongs to, where it is known.
+pub(super) fn topic(envelope: &Envelope<'_>) -> Option<Topic> {
+    Kind::parse(&envelope.kind.text()?).map(Kind::topic)
+}
+
 /// The event, or what is wrong with it by the first class that applies.
 pub(super) fn event(
     envelope: &Envelope<'_>,
@@ -266,6 +99,9 @@ pub(super) fn event(
         (None, None) => Err(Rejection::new(Class::MissingField, "the event does not say whom it is about")),
     }
 }
+
+/// A member is there and wrong, which is noted.
+struct Noted;
 
 /// What was found wrong so far: of all faults the one whose class comes first.
 #[derive(Debug, Default)]
@@ -307,7 +143,7 @@ impl Faults {
             id: id?,
             source: CompactString::from(source?),
             time: time?,
-            sequence: sequence?,
+            sequence: sequence.ok()?,
             fact: fact?,
         })
     }
@@ -389,7 +225,7 @@ impl Faults {
             Kind::Opened => {
                 let currencies = self.currencies(&data.currencies);
                 let customer_id = self.optional(&data.customer_id, Self::customer_id);
-                Some(AccountFact::Opened { currencies: currencies?, customer_id: customer_id? })
+                Some(AccountFact::Opened { currencies: currencies?, customer_id: customer_id.ok()? })
             }
             Kind::Pending => self.entry(data).map(AccountFact::Pending),
             Kind::Released => {
@@ -402,7 +238,8 @@ impl Faults {
                 let value_date = self.optional(&data.value_date, Self::day);
                 let reversal_of =
                     self.optional(&data.reversal_of, |faults, slot| faults.id(slot, EntryId::parse));
-                value_date.and(reversal_of)?;
+                value_date.ok()?;
+                reversal_of.ok()?;
                 Some(AccountFact::Booked { entry: entry?, booking_date: booking_date? })
             }
             Kind::CreditLine => {
@@ -419,7 +256,7 @@ impl Faults {
                 let as_of = self.time(&data.as_of);
                 let (amount, currency) = money?;
                 Some(AccountFact::Stated(Statement {
-                    customer_id: customer_id?,
+                    customer_id: customer_id.ok()?,
                     currency,
                     balance_type: balance_type?,
                     amount,
@@ -443,7 +280,7 @@ impl Faults {
             }
             Kind::Reversed => {
                 let payment_id = self.id(&data.payment_id, PaymentId::parse);
-                self.optional(&data.reason, Self::string)?;
+                self.optional(&data.reason, Self::string).ok()?;
                 Some(CustomerFact::Reversed { payment_id: payment_id? })
             }
             Kind::Profile => {
@@ -469,7 +306,7 @@ impl Faults {
         let (amount, currency) = money?;
         Some(Entry {
             entry_id: entry_id?,
-            customer_id: customer_id?,
+            customer_id: customer_id.ok()?,
             amount,
             currency,
             indicator: indicator?,
@@ -573,21 +410,19 @@ impl Faults {
         uuid.or_else(|| self.bad_field(slot, "a hyphenated UUID"))
     }
 
-    fn sequence(&mut self, slot: &Slot<'_>) -> Option<Option<u64>> {
-        let text = match slot.present() {
-            None => return Some(None),
-            Some(Value::Number(raw)) => Cow::Borrowed(raw),
-            Some(Value::Text(_)) => self.string(slot)?,
-            Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object) => Cow::Borrowed(""),
-        };
-        let grammar = matches!(text.as_bytes(), [b'1'..=b'9', rest @ ..]
-            if rest.len() < 18 && rest.iter().all(u8::is_ascii_digit));
-        match text.parse() {
-            Ok(number) if grammar => Some(Some(number)),
-            Ok(_) | Err(_) => {
-                self.bad_field(slot, "1, 2, 3 and so on, up to 18 digits without leading zeros")
-            }
-        }
+    fn sequence(&mut self, slot: &Slot<'_>) -> Result<Option<u64>, Noted> {
+        self.optional(slot, |faults, slot| {
+            let text = match slot.present() {
+                Some(Value::Number(raw)) => Cow::Borrowed(raw),
+                _ => faults.string(slot)?,
+            };
+            let grammar = matches!(text.as_bytes(), [b'1'..=b'9', rest @ ..]
+                if rest.len() < 18 && rest.iter().all(u8::is_ascii_digit));
+            let number = text.parse().ok().filter(|_| grammar);
+            number.or_else(|| {
+                faults.bad_field(slot, "1, 2, 3 and so on, up to 18 digits without leading zeros")
+            })
+        })
     }
 
     fn customer_id(&mut self, slot: &Slot<'_>) -> Option<CustomerId> {
@@ -665,14 +500,17 @@ impl Faults {
         }
     }
 
-    /// Reads a member that may be absent or `null`; `None` where it is there and wrong.
+    /// Reads a member that may be absent or `null`.
     fn optional<'a, T>(
         &mut self,
         slot: &Slot<'a>,
         read: impl FnOnce(&mut Self, &Slot<'a>) -> Option<T>,
-    ) -> Option<Option<T>> {
+    ) -> Result<Option<T>, Noted> {
         self.once(slot);
-        if slot.present().is_none() { Some(None) } else { read(self, slot).map(Some) }
+        if slot.present().is_none() {
+            return Ok(None);
+        }
+        read(self, slot).map(Some).ok_or(Noted)
     }
 
     fn required<'a>(&mut self, slot: &Slot<'a>) -> Option<Value<'a>> {

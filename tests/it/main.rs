@@ -6,8 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod api;
 mod commit_rule;
+mod fold;
+mod fold_laws;
 mod ops;
 mod stack;
 mod store;
 mod support;
+mod transactions;
+mod wire;

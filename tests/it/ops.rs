@@ -1,11 +1,20 @@
 //! The operator's commands, as a shell sees them: text in, text out, exit status.
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use argon2::{Argon2, PasswordVerifier as _};
+use serde_json::{Value, json};
+
+use crate::support::{
+    eventually, http, kafka,
+    product::{self, Product, Settings},
+    redis,
+};
 
 /// Runs the binary with these arguments and this standard input, in an environment of its own.
 fn command(args: &[&str], env: &[(&str, &str)], input: &[u8]) -> Output {
@@ -162,4 +171,94 @@ fn a_reader_that_leaves_ends_the_generator_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(output.stderr.is_empty(), "{}", stderr(&output));
+}
+
+/// What the stream holds, told by `status` and by a view, on a real broker and a real Redis.
+#[test]
+fn what_is_generated_and_published_is_served_and_told_by_status() {
+    let topics = kafka::shared().topics(2);
+    let redis = redis::Server::start();
+    let status = || {
+        let output = product::command(&topics, &redis.url(), &["status", "--json"]);
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        (output.status.code(), report)
+    };
+    let publish = |generate: &[&str]| {
+        let generated = command(&[&["generate"], generate].concat(), &[], b"");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), generated.stdout).unwrap();
+        let output =
+            product::command(&topics, &redis.url(), &["publish", "--raw", file.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let (first, rest) = stdout(&output).split_once('\n').unwrap();
+        let position = rest.trim_end().strip_prefix("Projection-Min-Position: ").unwrap();
+        (first.to_owned(), position.to_owned())
+    };
+
+    let (code, report) = status();
+    assert_eq!(code, Some(1));
+    assert_eq!(report["needs_person"][0], "no generation is active: no `project` has begun one");
+
+    let (sent, position) = publish(&["--events", "2000", "--accounts", "50", "--customers", "20"]);
+    assert_eq!(sent, "2000 sent, 0 bad");
+    let settings = Settings { accounts: vec!["CZ0000000007".to_owned()], ..Settings::default() };
+    let running = Product::start("run", &topics, &redis.url(), &settings);
+    running.ready();
+    let answer = http::get(
+        running.views,
+        "/my/accounts/CZ0000000007/balance",
+        &[
+            ("X-Request-ID", "1"),
+            ("User-Involved", "true"),
+            ("API-key", http::API_KEY),
+            ("TPP-Name", "Test"),
+            ("Authorization", &format!("Bearer {}", http::TOKEN)),
+            ("Projection-Min-Position", &position),
+        ],
+    );
+    assert_eq!(answer.unwrap().status, 200);
+
+    let (code, report) = status();
+    assert_eq!((code, &report["needs_person"]), (Some(0), &json!([])), "{report:#}");
+    assert_eq!(report["generation"], 1);
+    let partitions = report["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 4);
+    let mut records = 0;
+    for partition in partitions {
+        assert_eq!((&partition["lag"], &partition["complete"]), (&json!(0), &json!(true)), "{partition}");
+        assert_eq!(partition["next_offset"], partition["high_watermark"]);
+        records += partition["next_offset"].as_i64().unwrap();
+    }
+    assert_eq!(records, 2_000);
+
+    // Eight records, one of each class that `generate` writes; the one without a key holds nobody.
+    let (sent, _) = publish(&["--events", "0", "--accounts", "1000", "--poison", "8", "--prefix", "p-"]);
+    assert_eq!(sent, "8 sent, 0 bad");
+    let report = eventually(Duration::from_secs(20), || match status() {
+        (Some(1), report) if report["quarantined_keys"] == 7 => Ok(report),
+        other => Err(other),
+    });
+    assert_eq!(report["needs_person"], json!(["7 keys are on hold: decide on their dead letters"]));
+    let classes: BTreeSet<_> =
+        report["quarantined"].as_array().unwrap().iter().map(|k| k["class"].as_str()).collect();
+    let expected = [
+        "bad-amount",
+        "key-not-subject",
+        "missing-field",
+        "not-json",
+        "tombstone",
+        "unknown-currency",
+        "unknown-type",
+    ];
+    assert_eq!(classes, expected.map(Some).into());
+
+    assert!(running.stop().success());
+    publish(&["--events", "30", "--prefix", "q-"]);
+    let (code, report) = status();
+    assert_eq!(code, Some(1));
+    let needs = report["needs_person"][0].as_str().unwrap();
+    assert!(needs.contains("and 3 other partitions have no living owner and 30 records wait"), "{needs}");
+    let waiting = report["partitions"].as_array().unwrap().iter();
+    assert!(waiting.filter(|p| p["lag"] != 0).all(|p| p["oldest_unapplied_ms"].as_u64() < Some(60_000)));
 }

@@ -138,7 +138,8 @@ impl Generator {
 
     /// Appends the next line, without its end; `false` at the end of the stream.
     pub fn next_line(&mut self, out: &mut Vec<u8>) -> bool {
-        let due = u128::from(self.line) * u128::from(self.args.poison) / u128::from(self.lines.max(1));
+        let [line, lines, poison_lines] = [self.line, self.lines, self.args.poison].map(u128::from);
+        let due = if line == lines { poison_lines } else { line * poison_lines / lines };
         if u128::from(self.poisoned) < due {
             poison(self, out);
             self.poisoned += 1;

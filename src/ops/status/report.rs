@@ -131,6 +131,7 @@ impl Report {
         if looks.second.is_some() && looks.log.partitions.is_empty() && partitions.is_empty() {
             needs_person.push("the generation has no partitions".to_owned());
         }
+        needs_person.extend(without_owner(&partitions));
         // Known by the heartbeats; where none was sent yet, by the store's index.
         let told: u64 = partitions.iter().map(|p| p.quarantined_keys).fold(0, u64::saturating_add);
         let quarantined_keys = told.max(u64::try_from(looks.keys.len()).unwrap_or(u64::MAX));
@@ -194,6 +195,21 @@ impl Report {
     }
 }
 
+/// Partitions that stand still because no process feeds them: mostly all of them, for one reason.
+fn without_owner(partitions: &[PartitionReport]) -> Option<String> {
+    let alone = partitions.iter().filter(|p| p.next_offset.is_some() && p.halt.is_none() && !p.owner_lives);
+    let alone: Vec<_> = alone.collect();
+    let (first, others) = alone.split_first()?;
+    let which = match others.len() {
+        0 => format!("{} has", first.name()),
+        1 => format!("{} and another partition have", first.name()),
+        others => format!("{} and {others} other partitions have", first.name()),
+    };
+    let lag = alone.iter().filter_map(|p| p.lag).fold(0, i64::saturating_add);
+    let lag = if lag > 0 { format!(" and {lag} records wait") } else { String::new() };
+    Some(format!("{which} no living owner{lag}: start a `project`"))
+}
+
 impl PartitionReport {
     /// A partition of the log that the projection does not know.
     fn unknown(cluster: &Cluster, partition: PartitionId, log: Option<&Partition>) -> Self {
@@ -218,32 +234,25 @@ impl PartitionReport {
         format!("{}/{}", self.topic, self.partition)
     }
 
-    /// Names what a person has to look at; the first of these is the cause of those below it.
+    /// Names what a person has to look at; that no owner lives is told once for all partitions.
     fn judge(&self, log: Option<&Partition>, max_staleness_ms: u64, needs_person: &mut Vec<String>) {
         let name = self.name();
         let next = self.next_offset.unwrap_or_default();
         if let Some(halt) = &self.halt {
             needs_person.push(format!("{name} is halted: {}; remedy: {}", halt.reason, halt.remedy));
-        } else if !self.owner_lives {
-            let lag = self
-                .lag
-                .filter(|lag| *lag > 0)
-                .map_or(String::new(), |lag| format!(" and {lag} records wait"));
-            needs_person.push(format!("{name} has no living owner{lag}: start a `project`"));
         } else if let Some(log) = log.filter(|log| next < log.low.0) {
+            let low = log.low;
             needs_person.push(format!(
-                "{name} needs offset {next}, but the log begins at {}: retention removed it",
-                log.low
+                "{name} needs offset {next}, but the log begins at {low}: retention removed it"
             ));
         } else if let Some(log) = log.filter(|log| next > log.high.0) {
-            needs_person.push(format!(
-                "{name} is at offset {next}, but the log ends at {}: it is another log",
-                log.high
-            ));
-        } else if !self.complete {
+            let high = log.high;
+            needs_person
+                .push(format!("{name} is at offset {next}, but the log ends at {high}: it is another log"));
+        } else if self.owner_lives && !self.complete {
             needs_person
                 .push(format!("{name} is not complete: it has not reached the log's end since its birth"));
-        } else if self.caught_up_ms_ago.is_none_or(|ms| ms > max_staleness_ms) {
+        } else if self.owner_lives && self.caught_up_ms_ago.is_none_or(|ms| ms > max_staleness_ms) {
             needs_person.push(format!("{name} is stale: readers get 503"));
         }
     }

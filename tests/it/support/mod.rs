@@ -12,8 +12,10 @@
 //! | [`product::Product`] | the binary with a generated configuration |
 //! | [`http::get`] | one request over a plain socket |
 //! | [`oracle::read`] | a whole topic, read committed |
+//! | [`compare::whole`] | every balance, due, dead letter and quarantine against the log |
 #![allow(dead_code, reason = "a harness offers what the next test needs")]
 
+pub mod compare;
 pub mod events;
 pub mod http;
 pub mod kafka;

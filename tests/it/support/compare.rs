@@ -1,0 +1,374 @@
+//! Every balance, due, dead letter and quarantine against the log itself, folded straight into plain maps.
+//!
+//! The loop here is the contract's, record by record: no batches, no cache, no store. What it shares with the
+//! product is `wire::decode` and `domain::fold`, which have their own tests.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Debug,
+    time::Duration,
+};
+
+use balance_projector::{
+    config,
+    domain::{
+        AccountId, Cell, Class, CustomerId, Due, Offset, PartitionId, RecordAt, Rejection, Rules, Subject,
+        Time, Topic, fold,
+    },
+    projector::generation::{Birth, Decision, Decisions},
+    store::{CellKey, Generation, Quarantine, contents::Contents, redis::RedisStore},
+    wire,
+};
+
+use super::{
+    eventually,
+    kafka::{Broker, Topics},
+    oracle::{self, Stored},
+};
+
+/// The generation that every test feeds.
+const GENERATION: Generation = Generation(1);
+
+/// Both event topics as a reader of committed records sees them, per partition in order.
+#[derive(Debug, Clone)]
+pub struct Log(BTreeMap<Topic, Vec<Vec<Stored>>>);
+
+impl Log {
+    /// Reads both topics whole.
+    pub fn read(broker: &Broker, topics: &Topics) -> Self {
+        let read = |name| oracle::read(broker, name, topics.partitions);
+        Log([(Topic::Ledger, read(&topics.ledger)), (Topic::Payment, read(&topics.payment))].into())
+    }
+
+    /// This log, but for one partition of the ledger, which is `other`'s.
+    pub fn with_ledger(mut self, partition: usize, other: &Log) -> Self {
+        let own = self.0.get_mut(&Topic::Ledger).expect("the ledger");
+        own[partition] = other.0[&Topic::Ledger][partition].clone();
+        self
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = (PartitionId, &[Stored])> {
+        self.0.iter().flat_map(|(topic, partitions)| {
+            (0..)
+                .zip(partitions)
+                .map(|(partition, records)| (PartitionId { topic: *topic, partition }, records.as_slice()))
+        })
+    }
+}
+
+/// A record that the dead-letter topic must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub class: &'static str,
+    pub message: String,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// What the log, folded straight, gives.
+#[derive(Debug, Default)]
+pub struct Expected {
+    pub cells: BTreeMap<CellKey, Cell>,
+    pub dead_letters: BTreeMap<(PartitionId, i64), DeadLetter>,
+    pub quarantines: BTreeMap<Subject, BTreeMap<PartitionId, Quarantine>>,
+}
+
+/// Waits until everything that the log holds is folded, and compares all of it.
+#[track_caller]
+pub fn whole(broker: &Broker, topics: &Topics, redis_url: &str) -> Expected {
+    let log = Log::read(broker, topics);
+    folded(&log, redis_url);
+    up_to_the_checkpoints(broker, topics, &log, redis_url)
+}
+
+/// Waits until the last record of every partition of the log is folded.
+#[track_caller]
+pub fn folded(log: &Log, redis_url: &str) {
+    eventually(Duration::from_secs(60), || {
+        let positions = dump(redis_url).positions;
+        let behind: Vec<String> = log
+            .partitions()
+            .filter_map(|(id, records)| {
+                let end = records.last()?.offset + 1;
+                let next = positions.get(&id).map_or(-1, |position| position.checkpoint.next.0);
+                (next < end).then(|| format!("{id}: {next} of {end}"))
+            })
+            .collect();
+        if behind.is_empty() { Ok(()) } else { Err(behind) }
+    });
+}
+
+/// Compares the store and the dead-letter topic with what the log gives up to the store's checkpoints. Nothing
+/// may be folding meanwhile.
+#[track_caller]
+pub fn up_to_the_checkpoints(broker: &Broker, topics: &Topics, log: &Log, redis_url: &str) -> Expected {
+    let contents = dump(redis_url);
+    let decisions = decisions(broker, topics);
+    let birth = decisions.births.get(&GENERATION).expect("the generation's birth is recorded");
+    let expected = straight(log, &contents, birth, &decisions.homes);
+    same("cells", &expected.cells, &cells(&contents));
+    same("dues", &expected_dues(&expected), &dues(&contents));
+    same("quarantines", &expected.quarantines, &contents.quarantines);
+    same("quarantines by partition", &by_partition(&expected.quarantines), &contents.index);
+    same("customers who are told", &expected_marks(&expected), &marks(&contents));
+    same("dead letters", &expected.dead_letters, &dead_letters(broker, topics));
+    for (id, records) in log.partitions() {
+        let checkpoint =
+            contents.positions.get(&id).unwrap_or_else(|| panic!("{id} has no checkpoint")).checkpoint;
+        let last = records.iter().rev().find(|record| record.offset < checkpoint.next.0);
+        assert_eq!(
+            checkpoint.last.map(|last| (last.offset.0, last.timestamp_ms)),
+            last.map(|record| (record.offset, record.timestamp_ms)),
+            "the last record folded of {id}"
+        );
+    }
+    expected
+}
+
+/// All that the store holds.
+#[track_caller]
+pub fn dump(redis_url: &str) -> Contents {
+    let settings = config::Redis { url: redis_url.to_owned(), ..config::Redis::default() };
+    // A thread of its own: the caller may be inside a runtime.
+    std::thread::scope(|scope| {
+        let dump = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime
+                .expect("a runtime")
+                .block_on(async { RedisStore::new(&settings).expect("a url").dump(GENERATION).await })
+        };
+        scope.spawn(dump).join().expect("no panic").expect("the store's contents")
+    })
+}
+
+/// What the decisions topic says, parsed record by record.
+pub fn decisions(broker: &Broker, topics: &Topics) -> Decisions {
+    let mut decisions = Decisions::default();
+    for record in oracle::read(broker, &topics.decisions, 1).remove(0) {
+        match serde_json::from_slice(&record.value.expect("a value")).expect("a decision") {
+            Decision::Born(birth) => {
+                decisions.births.entry(birth.generation).or_insert(birth);
+            }
+            Decision::Home { topic, subject, partition } => {
+                let subject = Subject::of_key(topic, &subject).expect("an id");
+                decisions.homes.entry(subject).or_insert(partition);
+            }
+        }
+    }
+    decisions
+}
+
+/// The records of the dead-letter topic by where they came from: each source position counts once.
+pub fn dead_letters(broker: &Broker, topics: &Topics) -> BTreeMap<(PartitionId, i64), DeadLetter> {
+    const OWN: [&str; 5] = ["topic", "partition", "offset", "class", "message"];
+    let mut found = BTreeMap::new();
+    for record in oracle::read(broker, &topics.dead_letters, 1).remove(0) {
+        let [topic, partition, offset, class, message] =
+            OWN.map(|name| record.header(&format!("dead-letter-{name}")).expect("a header").to_owned());
+        let topic = match topic {
+            t if t == topics.ledger => Topic::Ledger,
+            t if t == topics.payment => Topic::Payment,
+            other => panic!("a dead letter of topic {other}"),
+        };
+        let class = Class::ALL.into_iter().find(|c| c.name() == class).expect("a class").name();
+        let own = record.headers.split_off_own();
+        let letter = DeadLetter { class, message, key: record.key, value: record.value, headers: own };
+        let from = PartitionId { topic, partition: partition.parse().expect("a number") };
+        let at = (from, offset.parse().expect("a number"));
+        if let Some(earlier) = found.insert(at, letter.clone()) {
+            assert_eq!(earlier, letter, "a dead letter written twice says the same");
+        }
+    }
+    found
+}
+
+trait SplitOffOwn {
+    fn split_off_own(&self) -> Self;
+}
+
+impl SplitOffOwn for Vec<(String, Option<Vec<u8>>)> {
+    /// The record's own headers: without the five that stand behind them.
+    fn split_off_own(&self) -> Self {
+        let own = self.len().checked_sub(5).expect("five headers of the dead letter's own");
+        let names: Vec<&str> = self[own..].iter().map(|(name, _)| name.as_str()).collect();
+        assert!(names.iter().all(|name| name.starts_with("dead-letter-")), "{names:?}");
+        self[..own].to_vec()
+    }
+}
+
+fn straight(log: &Log, contents: &Contents, birth: &Birth, homes: &HashMap<Subject, i32>) -> Expected {
+    let rules = Rules::new(&birth.parameters).expect("the generation's parameters");
+    let mut expected = Expected::default();
+    for (id, records) in log.partitions() {
+        let next =
+            contents.positions.get(&id).unwrap_or_else(|| panic!("{id} has no position")).checkpoint.next;
+        for record in records.iter().filter(|record| record.offset < next.0) {
+            expected.take(id, record, birth, homes, &rules);
+        }
+    }
+    expected
+}
+
+impl Expected {
+    fn take(
+        &mut self,
+        id: PartitionId,
+        stored: &Stored,
+        birth: &Birth,
+        homes: &HashMap<Subject, i32>,
+        rules: &Rules,
+    ) {
+        let headers = stored.headers();
+        let record = stored.record(id.topic, &headers);
+        let subject = wire::subject(&record);
+        if let Some(subject) = &subject
+            && let Some(quarantine) = self.quarantines.get_mut(subject).and_then(|held| held.get_mut(&id))
+        {
+            quarantine.waiting += 1;
+            return;
+        }
+        let folded = wire::decode(&record, &birth.parameters).and_then(|event| {
+            let subject = event.fact.subject();
+            let at = RecordAt { partition: id, offset: Offset(stored.offset), timestamp: record.timestamp };
+            let key = cell_key(&subject);
+            let mut cell = self.cells.remove(&key);
+            let folded = fold(&mut cell, &event, &at, homes.get(&subject).copied(), rules);
+            self.cells.extend(cell.map(|cell| (key, cell)));
+            folded
+        });
+        if let Err(rejection) = folded {
+            self.set_aside(id, stored, subject, rejection);
+        }
+    }
+
+    fn set_aside(&mut self, id: PartitionId, stored: &Stored, subject: Option<Subject>, why: Rejection) {
+        let value = stored.value.clone().filter(|_| why.class != Class::TooLarge);
+        let letter = DeadLetter {
+            class: why.class.name(),
+            message: why.message,
+            key: stored.key.clone(),
+            value,
+            headers: stored.headers.clone(),
+        };
+        self.dead_letters.insert((id, stored.offset), letter);
+        if let Some(subject) = subject {
+            let quarantine = Quarantine {
+                partition: id,
+                offset: Offset(stored.offset),
+                class: why.class,
+                since: Time::from_millis(stored.timestamp_ms),
+                waiting: 0,
+            };
+            self.quarantines.entry(subject).or_default().insert(id, quarantine);
+        }
+    }
+}
+
+fn cell_key(subject: &Subject) -> CellKey {
+    match subject {
+        Subject::Account(id) => CellKey::Account(id.clone()),
+        Subject::Customer(id) => CellKey::Customer(id.clone()),
+    }
+}
+
+fn cells(contents: &Contents) -> BTreeMap<CellKey, Cell> {
+    let decode = |(key, bytes): (&CellKey, &bytes::Bytes)| {
+        let cell = match key {
+            CellKey::Account(_) => Cell::Account(Box::new(Cell::decode_account(bytes).expect("an account"))),
+            CellKey::Customer(_) => {
+                Cell::Customer(Box::new(Cell::decode_customer(bytes).expect("a customer")))
+            }
+        };
+        (key.clone(), cell)
+    };
+    contents.cells.iter().map(decode).collect()
+}
+
+type Dues = BTreeMap<(CustomerId, AccountId), Due>;
+
+/// Without `applied`: it tells when the image was taken, which batching decides.
+fn dues(contents: &Contents) -> Dues {
+    let of = |(customer, dues): (&CustomerId, &BTreeMap<AccountId, bytes::Bytes>)| {
+        let customer = customer.clone();
+        let due = |(account, bytes): (&AccountId, &bytes::Bytes)| {
+            let due = Due::decode(bytes).expect("a due");
+            ((customer.clone(), account.clone()), Due { applied: Offset(0), ..due })
+        };
+        dues.iter().map(due).collect::<Vec<_>>()
+    };
+    contents.dues.iter().flat_map(of).collect()
+}
+
+fn expected_dues(expected: &Expected) -> Dues {
+    let mut dues = Dues::new();
+    for (key, cell) in &expected.cells {
+        if let (CellKey::Account(id), Cell::Account(account)) = (key, cell) {
+            for customer in account.customers() {
+                let due = account.due(&customer).expect("its due");
+                dues.insert((customer, id.clone()), Due { applied: Offset(0), ..due });
+            }
+        }
+    }
+    dues
+}
+
+type ByPartition = BTreeMap<PartitionId, BTreeMap<Subject, Quarantine>>;
+
+fn by_partition(quarantines: &BTreeMap<Subject, BTreeMap<PartitionId, Quarantine>>) -> ByPartition {
+    let mut by_partition = ByPartition::new();
+    for (subject, held) in quarantines {
+        for (id, quarantine) in held {
+            by_partition.entry(*id).or_default().insert(subject.clone(), quarantine.clone());
+        }
+    }
+    by_partition
+}
+
+type Marks = BTreeMap<(CustomerId, AccountId, PartitionId), Quarantine>;
+
+/// Without `waiting`: a customer's mark does not count.
+fn marks(contents: &Contents) -> Marks {
+    let of = |(customer, marks): (&CustomerId, &BTreeMap<(AccountId, PartitionId), Quarantine>)| {
+        let customer = customer.clone();
+        let mark = |((account, id), mark): (&(AccountId, PartitionId), &Quarantine)| {
+            ((customer.clone(), account.clone(), *id), Quarantine { waiting: 0, ..mark.clone() })
+        };
+        marks.iter().map(mark).collect::<Vec<_>>()
+    };
+    contents.due_quarantines.iter().flat_map(of).collect()
+}
+
+/// Every customer with a due on an account on hold, in whichever partition.
+fn expected_marks(expected: &Expected) -> Marks {
+    let mut marks = Marks::new();
+    for (subject, held) in &expected.quarantines {
+        let Subject::Account(id) = subject else { continue };
+        let Some(Cell::Account(account)) = expected.cells.get(&cell_key(subject)) else { continue };
+        for customer in account.customers() {
+            for (partition, quarantine) in held {
+                let mark = Quarantine { waiting: 0, ..quarantine.clone() };
+                marks.insert((customer.clone(), id.clone(), *partition), mark);
+            }
+        }
+    }
+    marks
+}
+
+/// Shows what differs, not both maps.
+#[track_caller]
+fn same<K: Ord + Debug, V: PartialEq + Debug>(what: &str, expected: &BTreeMap<K, V>, found: &BTreeMap<K, V>) {
+    let mut differences = Vec::new();
+    for (key, value) in expected {
+        if found.get(key) != Some(value) {
+            differences
+                .push(format!("{key:?}\n  by the log   {value:?}\n  in the store {:?}", found.get(key)));
+        }
+    }
+    for (key, value) in found.iter().filter(|(key, _)| !expected.contains_key(key)) {
+        differences.push(format!("{key:?}\n  by the log   nothing\n  in the store {value:?}"));
+    }
+    let count = differences.len();
+    differences.truncate(5);
+    assert!(count == 0, "{count} {what} differ (of {}):\n{}", expected.len(), differences.join("\n"));
+}
