@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -16,6 +16,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Offset as KafkaOffset, TopicPartitionList,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Message},
@@ -32,6 +33,8 @@ const IDLE_POLL: Duration = Duration::from_millis(20);
 /// A full queue is waited for; past this the partition is paused, though it costs the prefetch.
 const BLOCKED_MAX: Duration = Duration::from_secs(1);
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How librdkafka writes the zero id.
+const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// Who takes the records of the assigned partitions.
@@ -123,26 +126,33 @@ pub fn spawn(
     stop: CancellationToken,
 ) -> Result<JoinHandle<Result<(), KafkaError>>, KafkaError> {
     let changes = Arc::new(Mutex::new(Vec::new()));
-    let context =
-        Context { cluster: cluster.clone(), owner: Arc::clone(&owner), changes: Arc::clone(&changes) };
+    let made_anew = Arc::new(AtomicBool::new(false));
+    let context = Context {
+        cluster: cluster.clone(),
+        owner: Arc::clone(&owner),
+        changes: Arc::clone(&changes),
+        made_anew: Arc::clone(&made_anew),
+    };
     let group = &cluster.settings().group;
-    let consumer: BaseConsumer<Context> = cluster
-        .client(&[
-            ("group.id", group),
-            ("partition.assignment.strategy", "cooperative-sticky"),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "error"),
-            ("isolation.level", "read_committed"),
-            ("session.timeout.ms", "10000"),
-            ("heartbeat.interval.ms", "1000"),
-            // The default waits a second once the prefetch is full.
-            ("fetch.queue.backoff.ms", "10"),
-            ("fetch.wait.max.ms", "100"),
-            ("queued.min.messages", "50000"),
-            ("queued.max.messages.kbytes", "65536"),
-        ])
-        .create_with_context(context)?;
+    let mut client = cluster.client(&[
+        ("group.id", group),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("isolation.level", "read_committed"),
+        ("session.timeout.ms", "10000"),
+        ("heartbeat.interval.ms", "1000"),
+        // The default waits a second once the prefetch is full.
+        ("fetch.queue.backoff.ms", "10"),
+        ("fetch.wait.max.ms", "100"),
+        ("queued.min.messages", "50000"),
+        ("queued.max.messages.kbytes", "65536"),
+    ]);
+    // What `Context::log` listens for is told in no other way.
+    let debug = client.get("debug").map_or_else(|| "metadata".to_owned(), |own| format!("metadata,{own}"));
+    client.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+    let consumer: BaseConsumer<Context> = client.create_with_context(context)?;
     let topics: Vec<&str> =
         crate::domain::Topic::ALL.into_iter().map(|topic| cluster.topic_name(topic)).collect();
     consumer.subscribe(&topics)?;
@@ -151,6 +161,7 @@ pub fn spawn(
         consumer,
         owner,
         changes,
+        made_anew,
         lanes: HashMap::new(),
         bounds,
         commands: prepared.commands,
@@ -174,9 +185,32 @@ struct Context {
     cluster: Cluster,
     owner: Arc<dyn Owner>,
     changes: Arc<Mutex<Vec<Change>>>,
+    made_anew: Arc<AtomicBool>,
 }
 
 impl ClientContext for Context {
+    /// A topic that is deleted and made anew under its name raises no error: the client learns the new topic's id
+    /// and goes on in it at the old offset. It says so in a debug line alone, but before it fetches from there.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "kafka client"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, message, "kafka client");
+            }
+            RDKafkaLogLevel::Debug => {
+                // The first id of a topic replaces the zero one.
+                if message.contains("changed id from") && !message.contains(NO_TOPIC_ID) {
+                    self.made_anew.store(true, Ordering::Release);
+                }
+                tracing::debug!(facility, message, "kafka client");
+            }
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "kafka client");
     }
@@ -244,6 +278,8 @@ struct Poller {
     consumer: BaseConsumer<Context>,
     owner: Arc<dyn Owner>,
     changes: Arc<Mutex<Vec<Change>>>,
+    /// A topic has another id than when its records were polled: what comes now may be another log.
+    made_anew: Arc<AtomicBool>,
     lanes: HashMap<PartitionId, Lane>,
     bounds: Bounds,
     commands: mpsc::Receiver<Command>,
@@ -269,13 +305,16 @@ impl Poller {
     fn run(&mut self, stop: &CancellationToken) -> Result<(), KafkaError> {
         while !stop.is_cancelled() {
             self.handle.rounds.fetch_add(1, Ordering::Relaxed);
+            self.hold_if_made_anew();
             self.obey();
             self.unpark();
             self.poll_available()?;
             self.hand_over_all();
             self.hand_over_positions();
             self.commit_progress(CommitMode::Async);
-            if let Some(result) = self.consumer.poll(IDLE_POLL) {
+            if let Some(result) = self.consumer.poll(IDLE_POLL)
+                && !self.made_anew.load(Ordering::Acquire)
+            {
                 let full = Self::take(&self.cluster, self.bounds, &mut self.lanes, &self.owner, result)?;
                 if let Some(id) = full {
                     self.hand_over(id);
@@ -295,6 +334,9 @@ impl Poller {
     fn poll_available(&mut self) -> Result<(), KafkaError> {
         for _ in 0..10_000 {
             let Some(result) = self.consumer.poll(Duration::ZERO) else { break };
+            if self.made_anew.load(Ordering::Acquire) {
+                break;
+            }
             let full = Self::take(&self.cluster, self.bounds, &mut self.lanes, &self.owner, result)?;
             if let Some(id) = full {
                 self.hand_over(id);
@@ -396,6 +438,9 @@ impl Poller {
     /// After an empty poll the position has passed the markers of transactions: the fold follows.
     fn hand_over_positions(&mut self) {
         let Ok(positions) = self.consumer.position() else { return };
+        if self.made_anew.load(Ordering::Acquire) {
+            return;
+        }
         for element in positions.elements() {
             let Some(topic) = self.cluster.topic(element.topic()) else { continue };
             let id = PartitionId { topic, partition: element.partition() };
@@ -412,6 +457,20 @@ impl Poller {
             if lane.batches.try_send(batch).is_ok() {
                 lane.handed = Offset(offset);
             }
+        }
+    }
+
+    /// Delivers nothing until the owners have looked at the log again.
+    fn hold_if_made_anew(&mut self) {
+        if self.made_anew.swap(false, Ordering::AcqRel) {
+            tracing::warn!("a topic has another id than before: every partition is looked at again");
+            for lane in self.lanes.values_mut() {
+                lane.hold();
+            }
+            if let Err(error) = self.consumer.pause(&self.cluster.list(self.lanes.keys().copied())) {
+                tracing::warn!(%error, "holding every partition");
+            }
+            self.owner.suspect();
         }
     }
 

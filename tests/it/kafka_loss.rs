@@ -1,0 +1,320 @@
+//! What befalls Kafka: a broker that goes or hangs is waited for; a log that is no longer the one that was folded
+//! halts the partition, by name and offsets, instead of being guessed at.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    compare, events, eventually, http,
+    kafka::{self, Broker, Topics},
+    process::Signal,
+    produce::{Outgoing, Partitioner, Producer},
+    product::{self, Product, Settings},
+    redis,
+};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A booked entry of 1 in a chosen partition, for an account of that partition.
+fn booked(topics: &Topics, partition: i32, entry: u32) -> Outgoing {
+    let account = format!("account-{partition}");
+    let record = events::booked(topics, &account, &format!("e{entry}"), "1", Some("debtor"));
+    Outgoing { partition: Some(partition), ..record }
+}
+
+fn book(broker: &Broker, topics: &Topics, partition: i32, entries: std::ops::Range<u32>) {
+    let producer = Producer::new(broker, Partitioner::Java);
+    for entry in entries {
+        producer.send(&booked(topics, partition, entry));
+    }
+    producer.flush();
+}
+
+fn settings() -> Settings {
+    Settings {
+        api: "max_staleness_ms = 1500\nbalance_types = [\"ITBD\"]\n".to_owned(),
+        accounts: vec!["account-0".to_owned(), "account-1".to_owned()],
+        ..Settings::default()
+    }
+}
+
+/// The value that view two serves, as it stands there.
+fn value(product: &Product, account: &str) -> Option<String> {
+    let answer = http::account(product.views, account).ok().filter(|answer| answer.status == 200)?;
+    let value = answer.body.split("\"value\":").last()?.split(',').next()?;
+    Some(value.to_owned())
+}
+
+/// Waits until the partition is halted: `/readyz`, `status` and its exit status say so, with these words.
+#[track_caller]
+fn is_halted(product: &Product, topics: &Topics, redis: &redis::Server, words: &[&str]) {
+    let body = eventually(WITHIN, || {
+        let answer = http::get(product.admin, "/readyz", &[]).map_err(|e| e.to_string())?;
+        if answer.status == 503 && answer.body.contains("halted") {
+            Ok(answer.body)
+        } else {
+            Err(answer.body)
+        }
+    });
+    let status = product::command(topics, &redis.url(), &["status"]);
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(text.contains("is halted"), "{text}");
+    for word in words {
+        assert!(body.contains(word), "`{word}` is not in /readyz: {body}");
+        assert!(text.contains(word), "`{word}` is not in `status`: {text}");
+    }
+    assert_eq!(status.status.code(), Some(1));
+}
+
+/// Starts `project`, which must refuse with these words.
+#[track_caller]
+fn is_refused(topics: &Topics, redis: &redis::Server, words: &[&str]) {
+    let mut product = Product::start("project", topics, &redis.url(), &Settings::default());
+    let status = product.process.wait(WITHIN);
+    let log = product.process.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    for word in words {
+        assert!(log.contains(word), "`{word}` is not in the log: {log}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_killed_under_load_is_waited_for() {
+    let mut broker = Broker::start(&[]);
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let mut product = Product::start("run", &topics, &redis.url(), &settings());
+    product.ready();
+    let producer = Producer::new(&broker, Partitioner::Java);
+    let (sent, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let n = sent.fetch_add(1, Ordering::Relaxed);
+                let account = format!("account-{}", n % 50);
+                producer.send(&events::booked(&topics, &account, &format!("e{n}"), "1", Some("debtor")));
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        });
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_millis(1_000));
+            broker.kill();
+            std::thread::sleep(Duration::from_millis(300));
+            broker.restart();
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        stop.store(true, Ordering::Relaxed);
+    });
+    producer.flush();
+    let expected = compare::whole(&broker, &topics, &redis.url());
+    assert!(product.process.runs());
+    product.ready();
+    assert_eq!((expected.cells.len(), expected.dead_letters.len()), (50, 0));
+    let owed = http::customer(product.views, "debtor").expect("an answer").json();
+    assert_eq!(owed["balance"][0]["amount"], format!("-{}.0", sent.load(Ordering::Relaxed)));
+}
+
+#[test]
+fn a_broker_that_hangs_makes_both_views_unavailable_until_it_goes_on() {
+    let broker = Broker::start(&[]);
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    book(&broker, &topics, 0, 0..10);
+    product.ready();
+    eventually(WITHIN, || value(&product, "account-0").filter(|value| value == "10.00").ok_or("not yet"));
+
+    broker.signal(Signal::Stop);
+    let hung = Instant::now();
+    eventually(WITHIN, || {
+        let account = http::account(product.views, "account-0").expect("an answer");
+        let customer = http::customer(product.views, "debtor").expect("an answer");
+        match (account.status, customer.status) {
+            (503, 503) => {
+                assert!(account.header("Retry-After").is_some() && customer.header("Retry-After").is_some());
+                Ok(())
+            }
+            other => Err(other),
+        }
+    });
+    // The bound, a heartbeat or two, and the readers' own interval.
+    assert!(hung.elapsed() < Duration::from_secs(4), "called fresh for {:?}", hung.elapsed());
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(value(&product, "account-0"), None, "fresh again though the broker hangs");
+
+    broker.signal(Signal::Cont);
+    eventually(WITHIN, || value(&product, "account-0").filter(|value| value == "10.00").ok_or("not yet"));
+    book(&broker, &topics, 0, 10..11);
+    eventually(WITHIN, || value(&product, "account-0").filter(|value| value == "11.00").ok_or("not yet"));
+    compare::whole(&broker, &topics, &redis.url());
+}
+
+#[test]
+fn records_removed_before_they_were_folded_halt_their_partition_alone() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    book(broker, &topics, 0, 0..10);
+    book(broker, &topics, 1, 0..10);
+    compare::whole(broker, &topics, &redis.url());
+    let log = compare::Log::read(broker, &topics);
+    assert!(product.stop().success());
+    book(broker, &topics, 0, 10..15);
+    broker.delete_records_before(&topics.ledger, 0, 12);
+
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    let partition = format!("{}/0", topics.ledger);
+    is_halted(&product, &topics, &redis, &[&partition, "offset 12", "needs 10", "retention"]);
+    book(broker, &topics, 1, 10..11);
+    eventually(WITHIN, || value(&product, "account-1").filter(|value| value == "11.00").ok_or("not yet"));
+    assert_eq!(value(&product, "account-0"), None);
+    assert_eq!(http::customer(product.views, "debtor").expect("an answer").status, 503);
+    // Nothing of the halted partition has changed; the other one went on.
+    let now = compare::Log::read(broker, &topics);
+    compare::up_to_the_checkpoints(broker, &topics, &log.with_ledger(1, &now), &redis.url());
+    assert!(product.stop().success());
+}
+
+#[test]
+fn records_removed_while_a_running_projector_lags_halt_their_partition() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    book(broker, &topics, 0, 0..10);
+    compare::whole(broker, &topics, &redis.url());
+    product.process.signal(Signal::Stop);
+    // Two flushes: the fetch that waits at the broker takes the first along.
+    book(broker, &topics, 0, 10..11);
+    std::thread::sleep(Duration::from_millis(200));
+    book(broker, &topics, 0, 11..30);
+    let log = compare::Log::read(broker, &topics);
+    broker.delete_records_before(&topics.ledger, 0, 30);
+    product.process.signal(Signal::Cont);
+    let partition = format!("{}/0", topics.ledger);
+    is_halted(&product, &topics, &redis, &[&partition, "offset 30", "retention"]);
+    compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
+}
+
+#[test]
+fn a_topic_of_the_wrong_kind_is_refused_at_the_start() {
+    let broker = kafka::shared();
+    let redis = redis::Server::start();
+    // (which topic, its settings, what the error says)
+    type Row = (fn(&mut Topics) -> &mut String, &'static [(&'static str, &'static str)], &'static str);
+    let rows: [Row; 5] = [
+        (|topics| &mut topics.ledger, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),
+        (|topics| &mut topics.payment, &[("cleanup.policy", "compact,delete")], "cleanup.policy="),
+        (|topics| &mut topics.dead_letters, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),
+        (|topics| &mut topics.decisions, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),
+        (|topics| &mut topics.decisions, &[("retention.ms", "1000000")], "retention.ms=1000000"),
+    ];
+    for (which, settings, says) in rows {
+        let mut topics = broker.topics(1);
+        let name = which(&mut topics);
+        name.push_str("-other");
+        let name = name.clone();
+        broker.create_topic(&name, 1, settings);
+        is_refused(&topics, &redis, &[&name, says]);
+    }
+    let mut topics = broker.topics(1);
+    topics.payment.push_str("-missing");
+    is_refused(&topics, &redis, &[&topics.payment, "does not exist"]);
+}
+
+/// What the projector does while its topic is deleted and made anew.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Meanwhile {
+    /// It starts afterwards.
+    Stopped,
+    /// It looks on.
+    Runs,
+    /// It sees nothing of it, and goes on with the consumer that it has.
+    Frozen,
+}
+
+#[test]
+fn a_topic_made_anew_halts_instead_of_being_folded_from_the_middle() {
+    use Meanwhile::{Frozen, Runs, Stopped};
+    let broker = kafka::shared();
+    // Ten records of the old topic were folded; the new one has fewer, as many, or more.
+    for (records, meanwhile) in [
+        (4, Stopped),
+        (10, Stopped),
+        (25, Stopped),
+        (4, Runs),
+        (25, Runs),
+        (4, Frozen),
+        (10, Frozen),
+        (25, Frozen),
+    ] {
+        let topics = broker.topics(1);
+        let redis = redis::Server::start();
+        let mut product = Product::start("run", &topics, &redis.url(), &settings());
+        book(broker, &topics, 0, 0..10);
+        compare::whole(broker, &topics, &redis.url());
+        product.ready();
+        let log = compare::Log::read(broker, &topics);
+        println!("{records} records, {meanwhile:?}");
+        match meanwhile {
+            Stopped => {
+                assert!(product.stop().success());
+                make_anew(broker, &topics, records);
+                product = Product::start("run", &topics, &redis.url(), &settings());
+            }
+            Runs => make_anew(broker, &topics, records),
+            Frozen => {
+                product.process.signal(Signal::Stop);
+                make_anew(broker, &topics, records);
+                product.process.signal(Signal::Cont);
+            }
+        }
+        let partition = format!("{}/0", topics.ledger);
+        is_halted(&product, &topics, &redis, &[&partition, "made anew"]);
+        compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
+        assert_eq!(value(&product, "account-0"), None);
+        assert!(product.stop().success());
+    }
+}
+
+/// Deletes the ledger topic and makes it anew with these many records of other entries.
+fn make_anew(broker: &Broker, topics: &Topics, records: u32) {
+    broker.delete_topic(&topics.ledger);
+    broker.create_topic(&topics.ledger, 1, &[("cleanup.policy", "delete")]);
+    book(broker, topics, 0, 100..100 + records);
+}
+
+#[test]
+fn added_partitions_halt_the_topic_and_a_restart_is_refused() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    book(broker, &topics, 0, 0..3);
+    compare::whole(broker, &topics, &redis.url());
+    product.ready();
+    broker.add_partitions(&topics.ledger, 3);
+    let says = format!("topic {} has 3 partitions, the generation pins 2", topics.ledger);
+    is_halted(&product, &topics, &redis, &[&says]);
+    assert_eq!(value(&product, "account-0"), None);
+    compare::whole(broker, &topics, &redis.url());
+    assert!(product.stop().success());
+    let pinned = format!("2 of {}", topics.ledger);
+    is_refused(&topics, &redis, &[&pinned, "this process has 3", "rebuild"]);
+}
+
+#[test]
+fn a_generation_that_has_no_beginning_is_refused_and_nothing_is_born() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    book(broker, &topics, 1, 0..3);
+    broker.delete_records_before(&topics.ledger, 1, 2);
+    let partition = format!("{}/1", topics.ledger);
+    is_refused(&topics, &redis, &["generation 1 cannot begin", &partition, "offset 2", "not at 0"]);
+    assert_eq!(compare::decisions(broker, &topics).births.len(), 0);
+    assert_eq!(redis.command::<Vec<String>>(&["KEYS", "*"]), Vec::<String>::new());
+}
