@@ -11,7 +11,7 @@ use crate::support::{
     kafka::{self, Broker, Topics},
     process::Signal,
     produce::{Outgoing, Partitioner, Producer},
-    product::{self, Product, Settings},
+    product::{Product, Settings},
     redis,
 };
 
@@ -45,27 +45,6 @@ fn value(product: &Product, account: &str) -> Option<String> {
     let answer = http::account(product.views, account).ok().filter(|answer| answer.status == 200)?;
     let value = answer.body.split("\"value\":").last()?.split(',').next()?;
     Some(value.to_owned())
-}
-
-/// Waits until the partition is halted: `/readyz`, `status` and its exit status say so, with these words.
-#[track_caller]
-fn is_halted(product: &Product, topics: &Topics, redis: &redis::Server, words: &[&str]) {
-    let body = eventually(WITHIN, || {
-        let answer = http::get(product.admin, "/readyz", &[]).map_err(|e| e.to_string())?;
-        if answer.status == 503 && answer.body.contains("halted") {
-            Ok(answer.body)
-        } else {
-            Err(answer.body)
-        }
-    });
-    let status = product::command(topics, &redis.url(), &["status"]);
-    let text = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(text.contains("is halted"), "{text}");
-    for word in words {
-        assert!(body.contains(word), "`{word}` is not in /readyz: {body}");
-        assert!(text.contains(word), "`{word}` is not in `status`: {text}");
-    }
-    assert_eq!(status.status.code(), Some(1));
 }
 
 /// Starts `project`, which must refuse with these words.
@@ -167,7 +146,7 @@ fn records_removed_before_they_were_folded_halt_their_partition_alone() {
 
     let product = Product::start("run", &topics, &redis.url(), &settings());
     let partition = format!("{}/0", topics.ledger);
-    is_halted(&product, &topics, &redis, &[&partition, "offset 12", "needs 10", "retention"]);
+    product.halts(&topics, &redis.url(), &[&partition, "offset 12", "needs 10", "retention"]);
     book(broker, &topics, 1, 10..11);
     eventually(WITHIN, || value(&product, "account-1").filter(|value| value == "11.00").ok_or("not yet"));
     assert_eq!(value(&product, "account-0"), None);
@@ -195,7 +174,7 @@ fn records_removed_while_a_running_projector_lags_halt_their_partition() {
     broker.delete_records_before(&topics.ledger, 0, 30);
     product.process.signal(Signal::Cont);
     let partition = format!("{}/0", topics.ledger);
-    is_halted(&product, &topics, &redis, &[&partition, "offset 30", "retention"]);
+    product.halts(&topics, &redis.url(), &[&partition, "offset 30", "retention"]);
     compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
 }
 
@@ -241,7 +220,7 @@ fn a_topic_made_anew_halts_instead_of_being_folded_from_the_middle() {
     use Meanwhile::{Frozen, Runs, Stopped};
     let broker = kafka::shared();
     // Ten records of the old topic were folded; the new one has fewer, as many, or more.
-    for (records, meanwhile) in [
+    let rows = [
         (4, Stopped),
         (10, Stopped),
         (25, Stopped),
@@ -250,34 +229,42 @@ fn a_topic_made_anew_halts_instead_of_being_folded_from_the_middle() {
         (4, Frozen),
         (10, Frozen),
         (25, Frozen),
-    ] {
-        let topics = broker.topics(1);
-        let redis = redis::Server::start();
-        let mut product = Product::start("run", &topics, &redis.url(), &settings());
-        book(broker, &topics, 0, 0..10);
-        compare::whole(broker, &topics, &redis.url());
-        product.ready();
-        let log = compare::Log::read(broker, &topics);
-        println!("{records} records, {meanwhile:?}");
-        match meanwhile {
-            Stopped => {
-                assert!(product.stop().success());
-                make_anew(broker, &topics, records);
-                product = Product::start("run", &topics, &redis.url(), &settings());
-            }
-            Runs => make_anew(broker, &topics, records),
-            Frozen => {
-                product.process.signal(Signal::Stop);
-                make_anew(broker, &topics, records);
-                product.process.signal(Signal::Cont);
-            }
+    ];
+    std::thread::scope(|scope| {
+        let halts = |(records, meanwhile)| move || made_anew_halts(broker, records, meanwhile);
+        let running = rows.map(|row| (row, scope.spawn(halts(row))));
+        for (row, running) in running {
+            assert!(running.join().is_ok(), "{row:?}");
         }
-        let partition = format!("{}/0", topics.ledger);
-        is_halted(&product, &topics, &redis, &[&partition, "made anew"]);
-        compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
-        assert_eq!(value(&product, "account-0"), None);
-        assert!(product.stop().success());
+    });
+}
+
+fn made_anew_halts(broker: &Broker, records: u32, meanwhile: Meanwhile) {
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let mut product = Product::start("run", &topics, &redis.url(), &settings());
+    book(broker, &topics, 0, 0..10);
+    compare::whole(broker, &topics, &redis.url());
+    product.ready();
+    let log = compare::Log::read(broker, &topics);
+    match meanwhile {
+        Meanwhile::Stopped => {
+            assert!(product.stop().success());
+            make_anew(broker, &topics, records);
+            product = Product::start("run", &topics, &redis.url(), &settings());
+        }
+        Meanwhile::Runs => make_anew(broker, &topics, records),
+        Meanwhile::Frozen => {
+            product.process.signal(Signal::Stop);
+            make_anew(broker, &topics, records);
+            product.process.signal(Signal::Cont);
+        }
     }
+    let partition = format!("{}/0", topics.ledger);
+    product.halts(&topics, &redis.url(), &[&partition, "made anew"]);
+    compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
+    assert_eq!(value(&product, "account-0"), None);
+    assert!(product.stop().success());
 }
 
 /// Deletes the ledger topic and makes it anew with these many records of other entries.
@@ -298,7 +285,7 @@ fn added_partitions_halt_the_topic_and_a_restart_is_refused() {
     product.ready();
     broker.add_partitions(&topics.ledger, 3);
     let says = format!("topic {} has 3 partitions, the generation pins 2", topics.ledger);
-    is_halted(&product, &topics, &redis, &[&says]);
+    product.halts(&topics, &redis.url(), &[&says]);
     assert_eq!(value(&product, "account-0"), None);
     compare::whole(broker, &topics, &redis.url());
     assert!(product.stop().success());

@@ -13,6 +13,7 @@ mod fold_laws;
 mod kafka_loss;
 mod ops;
 mod partitioners;
+mod poison;
 mod stack;
 mod store;
 mod support;

@@ -79,6 +79,24 @@ impl Product {
         })
     }
 
+    /// Waits until a partition is halted: `/readyz`, `status` and its exit status say so, with these words.
+    #[track_caller]
+    pub fn halts(&self, topics: &Topics, redis_url: &str, words: &[&str]) {
+        let body = eventually(Duration::from_secs(30), || {
+            let answer = http::get(self.admin, "/readyz", &[]).map_err(|e| e.to_string())?;
+            let halted = answer.status == 503 && answer.body.contains("halted");
+            if halted { Ok(answer.body) } else { Err(answer.body) }
+        });
+        let status = command(topics, redis_url, &["status"]);
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert!(text.contains("is halted"), "{text}");
+        for word in words {
+            assert!(body.contains(word), "`{word}` is not in /readyz: {body}");
+            assert!(text.contains(word), "`{word}` is not in `status`: {text}");
+        }
+        assert_eq!(status.status.code(), Some(1));
+    }
+
     /// SIGTERM; returns how it ended.
     #[track_caller]
     pub fn stop(mut self) -> ExitStatus {
