@@ -78,7 +78,7 @@ fn a_broker_that_is_killed_under_load_is_waited_for() {
             }
         });
         for _ in 0..2 {
-            std::thread::sleep(Duration::from_millis(1_000));
+            std::thread::sleep(Duration::from_secs(1));
             broker.kill();
             std::thread::sleep(Duration::from_millis(300));
             broker.restart();
@@ -178,13 +178,14 @@ fn records_removed_while_a_running_projector_lags_halt_their_partition() {
     compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
 }
 
+/// Which topic, its settings, and what the error says.
+type WrongKind = (fn(&mut Topics) -> &mut String, &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn a_topic_of_the_wrong_kind_is_refused_at_the_start() {
     let broker = kafka::shared();
     let redis = redis::Server::start();
-    // (which topic, its settings, what the error says)
-    type Row = (fn(&mut Topics) -> &mut String, &'static [(&'static str, &'static str)], &'static str);
-    let rows: [Row; 5] = [
+    let rows: [WrongKind; 5] = [
         (|topics| &mut topics.ledger, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),
         (|topics| &mut topics.payment, &[("cleanup.policy", "compact,delete")], "cleanup.policy="),
         (|topics| &mut topics.dead_letters, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),

@@ -127,8 +127,11 @@ fn a_log_that_ends_in_markers_is_caught_up_and_resumes_there() {
     transactional.send(&booked(&topics, "e2", "100"));
     transactional.send(&events::settled(&topics, CUSTOMER, "p1", "12", "2026-03-01"));
     transactional.abort();
-    assert_eq!(broker.watermarks(&topics.ledger, 0), (0, 4));
-    assert_eq!(broker.watermarks(&topics.payment, 0), (0, 2));
+    // The broker writes an abort's markers after it has answered.
+    eventually(Duration::from_secs(10), || {
+        let ends = (broker.watermarks(&topics.ledger, 0).1, broker.watermarks(&topics.payment, 0).1);
+        if ends == (4, 2) { Ok(()) } else { Err(ends) }
+    });
 
     for round in 0..2 {
         let product = Product::start("run", &topics, &redis.url(), &settings());
@@ -151,6 +154,31 @@ fn a_log_that_ends_in_markers_is_caught_up_and_resumes_there() {
     transactional.send(&booked(&topics, "e3", "1"));
     transactional.commit();
     becomes(&product, "11.00");
+    compare::whole(broker, &topics, &redis.url());
+}
+
+#[test]
+fn whatever_differs_from_the_log_is_noticed() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Java);
+    producer.put(&events::opened(&topics, ACCOUNT, &["CZK"], Some(CUSTOMER)));
+    producer.put(&booked(&topics, "e1", "10"));
+    producer.put(&Outgoing { value: None, ..booked(&topics, "e2", "1") });
+    producer.put(&events::settled(&topics, CUSTOMER, "p1", "12", "2026-03-01"));
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    compare::whole(broker, &topics, &redis.url());
+    assert!(product.stop().success());
+    for key in ["a:account-1", "c:customer-1", "d:customer-1", "qa:account-1", "qd:customer-1", "qi:ledger/0"]
+    {
+        let key = format!("{{bp}}:g1:{key}");
+        let aside = "aside";
+        redis.command::<()>(&["RENAME", &key, aside]);
+        let noticed = std::panic::catch_unwind(|| compare::whole(broker, &topics, &redis.url())).is_err();
+        assert!(noticed, "{key} is gone and nobody noticed");
+        redis.command::<()>(&["RENAME", aside, &key]);
+    }
     compare::whole(broker, &topics, &redis.url());
 }
 

@@ -43,7 +43,7 @@ impl Log {
     /// This log, but for one partition of the ledger, which is `other`'s.
     pub fn with_ledger(mut self, partition: usize, other: &Log) -> Self {
         let own = self.0.get_mut(&Topic::Ledger).expect("the ledger");
-        own[partition] = other.0[&Topic::Ledger][partition].clone();
+        own[partition].clone_from(&other.0[&Topic::Ledger][partition]);
         self
     }
 
