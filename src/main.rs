@@ -7,6 +7,9 @@ use balance_projector::ops::{
 };
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Projects payment and ledger events from Kafka into exact balances in Redis, and serves them over HTTP.
 ///
 /// Exit status: 0 all is well; 1 something needs a person; 2 wrong usage or configuration.

@@ -1,5 +1,7 @@
 //! Decoded cells of one partition, bounded by weight; cells with a commit in flight stay.
 
+use bytes::Bytes;
+use foldhash::fast::RandomState;
 use hashlink::LruCache;
 
 use crate::{domain::Cell, store::CellKey};
@@ -11,15 +13,30 @@ pub struct Slot {
     pub cell: Option<Cell>,
     /// Whether the store has it, or will: a cell that it has not yet is written as a birth.
     pub stored: bool,
-    /// The number of the last commit that wrote it.
+    /// The number of the last commit that wrote it; [`Slot::UNSENT`] while it is changed and not sent.
     pub commit: u64,
     weight: usize,
+    /// How long its encoded form was, for the next one.
+    encoded: usize,
+}
+
+impl Slot {
+    /// Changed since the last commit that wrote it.
+    pub const UNSENT: u64 = u64::MAX;
+
+    /// The packed form.
+    pub fn encode(&mut self) -> Option<Bytes> {
+        let mut bytes = Vec::with_capacity(self.encoded.saturating_add(64));
+        self.cell.as_ref()?.encode_into(&mut bytes);
+        self.encoded = bytes.len();
+        Some(Bytes::from(bytes))
+    }
 }
 
 /// The cells that are known without asking the store.
 #[derive(Debug)]
 pub struct Cache {
-    slots: LruCache<CellKey, Slot>,
+    slots: LruCache<CellKey, Slot, RandomState>,
     weight: usize,
 }
 
@@ -28,7 +45,7 @@ const SLOT_BYTES: usize = 160;
 impl Cache {
     /// An empty one.
     pub fn new() -> Self {
-        Cache { slots: LruCache::new_unbounded(), weight: 0 }
+        Cache { slots: LruCache::with_hasher(usize::MAX, RandomState::default()), weight: 0 }
     }
 
     /// Whether the cell is known, absent or not.
@@ -40,7 +57,7 @@ impl Cache {
     pub fn insert(&mut self, key: CellKey, cell: Option<Cell>) {
         let weight = cell.as_ref().map_or(0, Cell::weight).saturating_add(SLOT_BYTES);
         let stored = cell.is_some();
-        let slot = Slot { cell, stored, commit: 0, weight };
+        let slot = Slot { cell, stored, commit: 0, weight, encoded: 0 };
         self.weight = self.weight.saturating_add(weight);
         if let Some(old) = self.slots.insert(key, slot) {
             self.weight = self.weight.saturating_sub(old.weight);

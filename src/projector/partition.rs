@@ -1,12 +1,13 @@
 //! One partition and its owner: claim, fold, commit, beat; refuse and begin again, or halt.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use foldhash::{HashMap, HashSet};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use rdkafka::error::KafkaError;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    cache::Cache,
+    cache::{Cache, Slot},
     dead_letters,
     generation::{self, Decision},
     hash,
@@ -157,7 +158,8 @@ impl From<StoreError> for Interrupt {
 /// What is folded and not yet sent.
 #[derive(Default)]
 struct Pending {
-    cells: HashSet<CellKey>,
+    /// Each once.
+    cells: Vec<CellKey>,
     dues: HashMap<(AccountId, CustomerId), bool>,
     quarantines: HashMap<Subject, QuarantineWrite>,
     dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
@@ -466,7 +468,7 @@ impl<'a> Session<'a> {
     /// Asks the store for the cells that are not known, in one round trip.
     async fn load(&mut self, records: &[Decoded<'_>]) -> Result<(), Interrupt> {
         let mut missing = Vec::new();
-        let mut asked = HashSet::new();
+        let mut asked = HashSet::default();
         for decoded in records {
             let (Some(subject), false) = (&decoded.subject, matches!(decoded.reading, Reading::Waits)) else {
                 continue;
@@ -551,10 +553,11 @@ impl<'a> Session<'a> {
         if effect.outcome == Outcome::Ignored(Ignored::Replayed) {
             return Ok(());
         }
-        // Until its commit is acknowledged the store may not have it.
-        slot.commit = u64::MAX;
         let born = !slot.stored;
-        self.pending.cells.insert(key);
+        // Until its commit is acknowledged the store may not have it.
+        if std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT {
+            self.pending.cells.push(key);
+        }
         if let (Subject::Account(account), Some(customer)) = (subject, effect.due) {
             let entry = self.pending.dues.entry((account.clone(), customer)).or_insert(false);
             *entry = *entry || born || effect.due_born;
@@ -756,7 +759,7 @@ impl<'a> Session<'a> {
 
     fn cell_write(&mut self, key: &CellKey) -> Option<CellWrite> {
         let slot = self.cache.get_mut(key)?;
-        let value = Bytes::from(slot.cell.as_ref()?.encode());
+        let value = slot.encode()?;
         Some(CellWrite { key: key.clone(), value, born: !slot.stored })
     }
 

@@ -30,6 +30,8 @@ use crate::domain::{Offset, PartitionId};
 
 /// How long an empty poll waits; bounds how late a seek or a stop is seen.
 const IDLE_POLL: Duration = Duration::from_millis(20);
+/// The same where records wait for an owner that is busy.
+const BUSY_POLL: Duration = Duration::from_millis(1);
 /// A full queue is waited for; past this the partition is paused, though it costs the prefetch.
 const BLOCKED_MAX: Duration = Duration::from_secs(1);
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -309,10 +311,10 @@ impl Poller {
             self.obey();
             self.unpark();
             self.poll_available()?;
-            self.hand_over_all();
+            let all = self.hand_over_to_idle();
             self.hand_over_positions();
             self.commit_progress(CommitMode::Async);
-            if let Some(result) = self.consumer.poll(IDLE_POLL)
+            if let Some(result) = self.consumer.poll(if all { IDLE_POLL } else { BUSY_POLL })
                 && !self.made_anew.load(Ordering::Acquire)
             {
                 let full = Self::take(&self.cluster, self.bounds, &mut self.lanes, &self.owner, result)?;
@@ -381,12 +383,19 @@ impl Poller {
         }
     }
 
-    fn hand_over_all(&mut self) {
-        let ready: Vec<PartitionId> =
-            self.lanes.iter().filter(|(_, lane)| !lane.building.is_empty()).map(|(id, _)| *id).collect();
-        for id in ready {
-            self.hand_over(id);
+    /// Hands over what is there to owners with nothing to do; the batches of the others go on growing. Tells
+    /// whether everything is handed over.
+    fn hand_over_to_idle(&mut self) -> bool {
+        let waiting = |(_, lane): &(&PartitionId, &Lane)| !lane.building.is_empty();
+        let idle = |(id, lane): (&PartitionId, &Lane)| {
+            (lane.batches.capacity() == lane.batches.max_capacity()).then_some(*id)
+        };
+        let total = self.lanes.iter().filter(waiting).count();
+        let ready: Vec<PartitionId> = self.lanes.iter().filter(waiting).filter_map(idle).collect();
+        for id in &ready {
+            self.hand_over(*id);
         }
+        ready.len() == total
     }
 
     /// Waits for a place in the queue; past [`BLOCKED_MAX`] the partition is paused and the batch parked.
@@ -448,7 +457,7 @@ impl Poller {
             else {
                 continue;
             };
-            let (Some(claim), true) = (lane.claim, Offset(offset) > lane.handed && lane.parked.is_empty())
+            let (Some(claim), true) = (lane.claim, Offset(offset) > lane.handed && lane.is_handed_over())
             else {
                 continue;
             };
@@ -568,6 +577,10 @@ impl Poller {
 }
 
 impl Lane {
+    fn is_handed_over(&self) -> bool {
+        self.building.is_empty() && self.parked.is_empty()
+    }
+
     fn hold(&mut self) {
         self.claim = None;
         self.building = Batch::default();
