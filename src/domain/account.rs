@@ -485,6 +485,8 @@ impl Account {
     fn hold(&mut self, currency: Currency, time: Time) -> &mut Held {
         let at = self.currencies.partition_point(|held| held.currency < currency);
         if self.currencies.get(at).is_none_or(|held| held.currency != currency) {
+            // Most accounts hold one currency, and a vector would make room for four.
+            self.currencies.reserve_exact(1);
             self.currencies.insert(at, Held::known(currency, time));
         }
         // It stands where it was found or inserted.
@@ -538,6 +540,7 @@ impl Account {
         if self.dues.iter().any(|due| due.customer == *customer) {
             return Effect::applied();
         }
+        self.dues.reserve_exact(1);
         self.dues.push(HeldDue { customer: customer.clone(), amounts: Vec::new() });
         Effect { due: Some(customer.clone()), due_born: true, ..Effect::applied() }
     }
@@ -620,7 +623,9 @@ impl Account {
             pending: Vec::new(),
             dues: Vec::new(),
         };
-        for _ in 0..from.count()? {
+        let count = from.count()?;
+        account.currencies.reserve_exact(count.min(CURRENCIES_MAX));
+        for _ in 0..count {
             account.currencies.push(Held::unpack(&mut from, newest)?);
         }
         let count = from.count()?;
@@ -633,7 +638,9 @@ impl Account {
                 since: from.time(newest)?,
             });
         }
-        for _ in 0..from.count()? {
+        let count = from.count()?;
+        account.dues.reserve_exact(count.min(CUSTOMERS_MAX));
+        for _ in 0..count {
             let customer = CustomerId::parse(from.text()?).map_err(|_| from.broken("no customer id"))?;
             account.dues.push(HeldDue { customer, amounts: unpack_amounts(&mut from)? });
         }

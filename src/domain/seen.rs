@@ -23,7 +23,7 @@ const NUMBERS_MAX: usize = 8;
 /// The first second that a `Timestamp` holds is above this, and the last is below 2^40 after it.
 const SECONDS_FIRST: i64 = -400_000_000_000;
 
-/// 64 bits of the keyed hash of an id; never zero.
+/// 64 bits of the keyed hash of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u8; 8]);
 
@@ -32,15 +32,13 @@ pub(super) struct Fingerprint([u8; 8]);
 pub(super) struct Facts(pub(super) [u8; 4]);
 
 impl Fingerprint {
-    const NONE: [u8; 8] = [0; 8];
-
     fn of(key: FingerprintKey, domain: u8, parts: [&[u8]; 2]) -> Self {
         let mut bytes = SmallVec::<[u8; 256]>::new();
         bytes.push(domain);
         for part in parts {
             text(&mut bytes, part);
         }
-        Fingerprint(hash(key, &bytes).max(1).to_le_bytes())
+        Fingerprint(hash(key, &bytes).to_le_bytes())
     }
 
     pub(super) fn entry(key: FingerprintKey, id: &EntryId) -> Self {
@@ -281,14 +279,12 @@ struct Source {
     fingerprint: Fingerprint,
     /// The last number; 0 before the first.
     last: u64,
-    /// The event ids of the last numbers, the last one at the end; zeros for a number that nothing bore.
+    /// The event ids of the last numbers, the last one at the end.
     numbers: Window<8>,
     /// The newest `time` of its numbered events.
     numbered_newest: Option<Time>,
     /// The newest `time` of its unnumbered events that are no longer remembered.
     forgotten: Option<Time>,
-    /// An unreadable record was skipped: the next number may be any higher one.
-    any_next: bool,
 }
 
 /// The events of a subject.
@@ -378,7 +374,6 @@ impl Seen {
                 numbers: Window::default(),
                 numbered_newest: None,
                 forgotten: None,
-                any_next: false,
             });
         }
         if let Some(number) = sighting.number {
@@ -415,8 +410,7 @@ impl Seen {
             out.byte(
                 u8::from(numbered)
                     | (u8::from(source.forgotten.is_some()) << 1)
-                    | (u8::from(source.any_next) << 2)
-                    | (u8::from(source.numbered_newest.is_some()) << 3),
+                    | (u8::from(source.numbered_newest.is_some()) << 2),
             );
             if numbered {
                 out.number(source.last);
@@ -440,9 +434,8 @@ impl Seen {
                 _ => (from.number()?, Window::unpack(from)?),
             };
             let forgotten = if flags & 2 == 0 { None } else { Some(from.time(base)?) };
-            let numbered_newest = if flags & 8 == 0 { None } else { Some(from.time(base)?) };
-            let any_next = flags & 4 != 0;
-            sources.push(Source { fingerprint, last, numbers, numbered_newest, forgotten, any_next });
+            let numbered_newest = if flags & 4 == 0 { None } else { Some(from.time(base)?) };
+            sources.push(Source { fingerprint, last, numbers, numbered_newest, forgotten });
         }
         Ok(Seen { sources, events: Window::unpack(from)? })
     }
@@ -457,16 +450,9 @@ impl Seen {
 impl Source {
     /// Uses up a number.
     fn count(&mut self, number: u64, event: Fingerprint, time: Time) {
-        let skipped = number.saturating_sub(self.last).saturating_sub(1);
-        // Before its first number nothing is remembered, so nothing need be filled up.
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(NUMBERS_MAX);
-        for _ in 0..skipped {
-            self.numbers.push(Fingerprint::NONE, NUMBERS_MAX);
-        }
         self.numbers.push(event.0, NUMBERS_MAX);
         self.last = number;
         self.numbered_newest = self.numbered_newest.max(Some(time));
-        self.any_next = false;
     }
 
     /// The id that bore a number not above the last; `None` further back than is remembered.
@@ -480,9 +466,8 @@ impl Source {
 /// `true` for a repeat, `false` where the number is due.
 fn by_number(known: Option<&Source>, number: u64, event: Fingerprint, time: Time) -> Result<bool, Rejection> {
     let last = known.map_or(0, |source| source.last);
-    let any_next = known.is_some_and(|source| source.any_next);
     if number > last {
-        if number == last.saturating_add(1) || any_next {
+        if number == last.saturating_add(1) {
             return Ok(false);
         }
         let message = format!(
