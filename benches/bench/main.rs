@@ -32,6 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use balance_projector::ops::hash_password::{argon2id, sha256};
 use clap::Parser;
 use process::Role;
 use rdkafka::{
@@ -236,10 +237,6 @@ impl Bench {
 
     fn configure(&self, topics: &Topics, name: &str) -> PathBuf {
         let path = self.args.out.join(format!("{name}.toml"));
-        let sha = |text: &str| {
-            use sha2::Digest as _;
-            sha2::Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect::<String>()
-        };
         let accounts: Vec<String> = self.sample_accounts().iter().map(|id| format!("{id:?}")).collect();
         let text = format!(
             r#"
@@ -278,25 +275,13 @@ listen = "127.0.0.1:{admin}"
             redis = self.args.redis,
             api = free_port(),
             admin = free_port(),
-            password = self.hash(),
-            token = sha(TOKEN),
-            key = sha(API_KEY),
+            password = argon2id("bench").expect("a hash"),
+            token = sha256(TOKEN),
+            key = sha256(API_KEY),
             accounts = accounts.join(","),
         );
         fs::write(&path, text).expect("the configuration");
         path
-    }
-
-    fn hash(&self) -> String {
-        let mut child = Command::new(&self.args.binary)
-            .arg("hash-password")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("hash-password starts");
-        child.stdin.take().expect("a pipe").write_all(b"bench\n").expect("written");
-        let output = child.wait_with_output().expect("hash-password ends");
-        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
 
     /// Ids that `generate` gives its first accounts, read from a small stream of the same seed.
@@ -379,7 +364,7 @@ listen = "127.0.0.1:{admin}"
     fn until_drained(&self, prefix: &str, ends: &BTreeMap<String, i64>, role: &mut Role) -> f64 {
         let mut redis = self.redis.get_connection().expect("Redis answers");
         let mut first = None;
-        let limit = Instant::now() + Duration::from_secs(900);
+        let limit = Instant::now() + Duration::from_mins(15);
         loop {
             let raw: BTreeMap<String, Vec<u8>> = redis::cmd("HGETALL")
                 .arg(format!("{prefix}:g1:pos"))
@@ -432,7 +417,7 @@ listen = "127.0.0.1:{admin}"
         let customers: Vec<String> = self.samples("payment.", "customer_id").iter().map(customer).collect();
         let constant = vec!["GET /livez HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()];
         if draining.is_none() {
-            until_200(&api, accounts[0].clone());
+            until_200(&api, &accounts[0]);
         } else {
             std::thread::sleep(Duration::from_secs(1));
         }
@@ -583,12 +568,12 @@ fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-fn until_200(address: &str, request: String) {
-    let limit = Instant::now() + Duration::from_secs(60);
+fn until_200(address: &str, request: &str) {
+    let limit = Instant::now() + Duration::from_mins(1);
     loop {
         let bound = std::net::TcpStream::connect(address).is_ok();
         if bound {
-            let load = http::load(address, vec![request.clone()], 1, Duration::from_millis(50));
+            let load = http::load(address, vec![request.to_owned()], 1, Duration::from_millis(50));
             if load.other_status == 0 {
                 return;
             }
@@ -621,7 +606,7 @@ fn probe(
     list.add_partition_offset(&ledger, 0, rdkafka::Offset::End).expect("a partition");
     consumer.assign(&list).expect("assigned");
     while consumer.poll(Duration::from_millis(500)).is_some() {}
-    let (mut readable, mut consumed) = (Vec::new(), Vec::new());
+    let (mut readable, mut received) = (Vec::new(), Vec::new());
     // The probed account keeps to partition 0; the rate around it comes from other accounts.
     let clock = Instant::now();
     let event = |id: usize, subject: &str| {
@@ -660,14 +645,14 @@ fn probe(
             while !matches!(consumer.poll(Duration::from_millis(200)), Some(Ok(message)) if message.offset() >= next)
             {
             }
-            consumed.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+            received.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
         }
         next += 1;
         let due = Duration::from_millis(round * 10);
         std::thread::sleep(due.saturating_sub(clock.elapsed()));
     }
     producer.flush(Duration::from_secs(10)).expect("flushed");
-    (readable, consumed)
+    (readable, received)
 }
 
 fn header() -> rdkafka::message::OwnedHeaders {

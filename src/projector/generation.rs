@@ -84,7 +84,7 @@ impl Birth {
     }
 
     /// How many partitions each topic had.
-    pub fn counts(&self) -> HashMap<Topic, usize> {
+    pub fn counts(&self) -> BTreeMap<Topic, usize> {
         self.topics.iter().map(|(topic, born)| (*topic, born.starts.len())).collect()
     }
 }

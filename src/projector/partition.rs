@@ -38,7 +38,7 @@ use crate::{
 };
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
-const POISON_WINDOW: Duration = Duration::from_secs(60);
+const POISON_WINDOW: Duration = Duration::from_mins(1);
 
 /// Owns a partition until `stop`, or until the task is aborted because it was lost.
 pub(super) async fn own(

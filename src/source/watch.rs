@@ -4,7 +4,7 @@
 //! which it asked, and says nothing where no answer comes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -41,7 +41,7 @@ pub struct Watched {
 /// Asks until `stop`, and publishes each answer.
 pub fn spawn(
     cluster: &Cluster,
-    pinned: HashMap<Topic, usize>,
+    pinned: BTreeMap<Topic, usize>,
     every: Duration,
     stop: CancellationToken,
 ) -> Result<(watch::Receiver<Watched>, JoinHandle<()>), KafkaError> {
@@ -54,7 +54,7 @@ pub fn spawn(
             let mut rounds = 0_u32;
             while !stop.is_cancelled() {
                 watcher.ask_ends(&sender);
-                if rounds % 8 == 0 {
+                if rounds.is_multiple_of(8) {
                     watcher.ask_partitions(&sender);
                 }
                 rounds = rounds.wrapping_add(1);
@@ -68,7 +68,7 @@ pub fn spawn(
 struct Watcher {
     cluster: Cluster,
     inquirer: BaseConsumer,
-    pinned: HashMap<Topic, usize>,
+    pinned: BTreeMap<Topic, usize>,
 }
 
 impl Watcher {

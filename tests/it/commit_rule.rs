@@ -544,7 +544,7 @@ impl<'a> World<'a> {
             }
             Err(other) => panic!("{other}"),
         };
-        self.remember().await;
+        self.remember();
         self.sessions += 1;
         let marks = claimed.quarantined.iter().map(|(subject, _)| subject.as_str().trim_start_matches('d'));
         let decided = marks.fold(0, |bits, bit| bits | bit.parse::<u8>().unwrap());
@@ -772,7 +772,7 @@ impl<'a> World<'a> {
             Err(StoreError::Transient { reason }) => panic!("{reason}"),
         });
         if told.is_ok() {
-            self.remember().await;
+            self.remember();
         }
         let pipe = &mut self.processes[w].pipes[pipe];
         if !pipe.lost {
@@ -856,7 +856,7 @@ impl<'a> World<'a> {
         self.store.restore(self.dumps.last().unwrap());
     }
 
-    async fn remember(&mut self) {
+    fn remember(&mut self) {
         if self.random.random_bool(self.dump_chance) {
             if self.dumps.len() == DUMPS_MAX {
                 self.dumps.remove(0);

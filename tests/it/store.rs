@@ -847,7 +847,7 @@ fn a_url_that_cannot_be_read_is_refused_without_repeating_it() {
     let config = config::Redis { url: "redis//user:hunter2@host".to_owned(), ..config::Redis::default() };
     match RedisStore::new(&config) {
         Err(StoreError::Corrupt { reason }) => {
-            assert!(reason.contains("redis.url") && !reason.contains("hunter2"))
+            assert!(reason.contains("redis.url") && !reason.contains("hunter2"));
         }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("read"),

@@ -68,19 +68,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .context("the embedded broker does not start")?;
     let cluster = broker.cluster().clone();
     let store = Arc::new(MemoryStore::new());
+    let reads: Arc<dyn ReadStore> = store.clone();
     let mut registry = telemetry::registry();
     let standing = Arc::new(Standing::new(&mut registry));
     let settings = Settings::of(&config)?;
     let clock = Clock::system(settings.zone.clone());
-    let server =
-        Server::bind(settings, clock, Arc::clone(&store) as Arc<dyn ReadStore>, &mut registry).await?;
+    let server = Server::bind(settings, clock, Arc::clone(&reads), &mut registry).await?;
     let (address, readiness) = (server.local_addr(), server.readiness());
     let admin =
         parts::admin(config.admin.listen, registry, vec![parts::write_side(&standing), server.readiness()])
             .await?;
     let admin_address = admin.local_addr();
     let sent = publish_sample(&cluster).await?;
-    let reader = Arc::clone(&store) as Arc<dyn ReadStore>;
     parts::until_all(
         shutdown.clone(),
         [
@@ -88,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             parts::spawn(server.run(shutdown.clone())),
             tokio::spawn(parts::project(config, cluster.clone(), store, standing, shutdown.clone())),
             tokio::spawn(async move {
-                if until_ready(reader, readiness, sent, &shutdown).await {
+                if until_ready(reads, readiness, sent, &shutdown).await {
                     greet(address, admin_address, args.quiet_trickle)?;
                     if !args.quiet_trickle {
                         trickle(&cluster, &shutdown).await?;

@@ -360,6 +360,7 @@ mod tests {
         }
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "what the store answers is optional")]
     fn states(state: PartitionState, complete: bool) -> States {
         let checkpoint = Checkpoint { next: Offset(70), commit: 9, complete, last: None };
         let position = Position { token: Token([0; 16]), checkpoint };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use argon2::{Argon2, Params, PasswordHasher as _};
-use sha2::{Digest as _, Sha256};
+use balance_projector::ops::hash_password::sha256;
 
 use super::{
     Folder, eventually, free_port, http,
@@ -185,10 +185,6 @@ level = "info,rdkafka=warn"
     let file = folder.join("config.toml");
     std::fs::write(&file, text).expect("a configuration");
     file
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The cheapest there is: tests do not guard a secret.

@@ -188,7 +188,7 @@ fn a_line_to_publish_gets_the_topic_and_key_or_the_records_rejection() {
         (&" ".repeat((1 << 20) + 1), Class::TooLarge),
     ];
     for (line, class) in rows {
-        assert_eq!(check_line(line).map_err(|rejection| rejection.class), Err(class), "{:.200}", line);
+        assert_eq!(check_line(line).map_err(|rejection| rejection.class), Err(class), "{line:.200}");
     }
     assert_eq!(wire::check_line(b"\xFF", now, &parameters()).unwrap_err().class, Class::NotUtf8);
 }

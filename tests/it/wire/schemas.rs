@@ -46,7 +46,7 @@ fn schema(name: &str) -> Value {
 /// Each type's validator, which knows the shared definitions.
 fn validators() -> Vec<(&'static str, Validator)> {
     let common = schema("common");
-    let registry = Registry::new().add(common["$id"].as_str().unwrap().to_owned(), common.clone()).unwrap();
+    let registry = Registry::new().add(common["$id"].as_str().unwrap(), common.clone()).unwrap();
     let registry = registry.prepare().unwrap();
     let build = |kind| {
         let options = jsonschema::draft202012::options().should_validate_formats(true);
