@@ -40,5 +40,6 @@ mod poison;
 mod stack;
 mod store;
 mod support;
+mod tidy;
 mod transactions;
 mod wire;
