@@ -31,12 +31,15 @@
 
 mod api;
 mod commit_rule;
+mod crash;
 mod fold;
 mod fold_laws;
 mod kafka_loss;
 mod ops;
 mod partitioners;
 mod poison;
+mod rebalance;
+mod redis_loss;
 mod stack;
 mod store;
 mod support;

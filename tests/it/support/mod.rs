@@ -11,6 +11,7 @@
 //! | [`produce::Producer`] | records, headers, partitioners, transactions |
 //! | [`product::Product`] | the binary with a generated configuration |
 //! | [`http::get`] | one request over a plain socket |
+//! | [`load::Load`] | generated events at a steady rate |
 //! | [`oracle::read`] | a whole topic, read committed |
 //! | [`compare::whole`] | every balance, due, dead letter and quarantine against the log |
 #![allow(dead_code, reason = "a harness offers what the next test needs")]
@@ -19,6 +20,7 @@ pub mod compare;
 pub mod events;
 pub mod http;
 pub mod kafka;
+pub mod load;
 pub mod oracle;
 pub mod process;
 pub mod produce;

@@ -79,4 +79,13 @@ impl Server {
     pub fn save(&self) {
         self.command::<()>(&["SAVE"]);
     }
+
+    /// Removes the dump: [`Server::restart`] begins with nothing.
+    pub fn forget(&self) {
+        match std::fs::remove_file(self.folder.join("dump.rdb")) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => panic!("the dump stays: {e}"),
+        }
+    }
 }

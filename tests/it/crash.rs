@@ -1,0 +1,108 @@
+//! A projector that is killed in the middle of batches, again and again, changes no balance.
+
+use std::time::Duration;
+
+use balance_projector::ops::generate::Args;
+
+use crate::support::{
+    compare::{self, Log},
+    eventually,
+    kafka::{self, Topics},
+    load::{self, Load},
+    product::{Product, Settings},
+    redis,
+};
+
+/// Small batches, so that a kill finds several commits in flight.
+fn settings() -> Settings {
+    let projector = "workers = 2\nheartbeat_ms = 100\nbatch_records_max = 50\nbatch_cells_max = 20\n";
+    Settings { projector: projector.to_owned(), ..Settings::default() }
+}
+
+fn commits(redis: &redis::Server) -> u64 {
+    compare::dump(&redis.url()).positions.values().map(|position| position.checkpoint.commit).sum()
+}
+
+/// Starts a projector, lets it commit for a while, and kills it.
+fn killed_under_way(topics: &Topics, redis: &redis::Server, round: u64) {
+    // A group of its own: the dead one's members would hold their partitions until their session ends, and a
+    // group's offsets decide nothing.
+    let topics = Topics { group: format!("{}-{round}", topics.group), ..topics.clone() };
+    let before = commits(redis);
+    let product = Product::start("project", &topics, &redis.url(), &settings());
+    eventually(Duration::from_secs(30), || {
+        let now = commits(redis);
+        if now > before + 20 { Ok(()) } else { Err(now) }
+    });
+    // Another moment of the batch in every round.
+    std::thread::sleep(Duration::from_millis(round * 37 % 100));
+    product.kill();
+}
+
+#[test]
+fn a_projector_killed_in_the_middle_of_batches_leaves_every_balance_as_of_its_checkpoint() {
+    let broker = kafka::shared();
+    let topics = broker.topics(4);
+    let redis = redis::Server::start();
+    let args = Args { events: 60_000, accounts: 500, customers: 200, ..Args::default() };
+    load::all_at_once(broker, &topics, &args);
+    let log = Log::read(broker, &topics);
+    for round in 0..6 {
+        killed_under_way(&topics, &redis, round);
+        // Exactly the records below the checkpoint are in the cells: no more, no less.
+        compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
+    }
+    let product = Product::start("project", &topics, &redis.url(), &Settings::default());
+    compare::folded(&log, &redis.url());
+    assert!(product.stop().success());
+    let expected = compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
+    assert!(expected.cells.len() > 600, "{} cells", expected.cells.len());
+}
+
+#[test]
+fn a_projector_killed_under_load_with_poison_sets_every_dead_letter_aside_once() {
+    let broker = kafka::shared();
+    let topics = broker.topics(3);
+    let redis = redis::Server::start();
+    let args = Args { events: 30_000, accounts: 300, customers: 100, poison: 60, seed: 2, ..Args::default() };
+    let load = Load::start(broker, &topics, &args, 3_000);
+    let mut rounds = 0;
+    while load.runs() && rounds < 8 {
+        killed_under_way(&topics, &redis, rounds);
+        rounds += 1;
+    }
+    assert!(rounds >= 3, "the load ended after {rounds} kills");
+    let product = Product::start("project", &topics, &redis.url(), &settings());
+    load.finish();
+    let expected = compare::whole(broker, &topics, &redis.url());
+    assert!(product.stop().success());
+    assert!(expected.dead_letters.len() >= 20, "{} dead letters", expected.dead_letters.len());
+    assert!(!expected.quarantines.is_empty());
+}
+
+#[test]
+fn an_orderly_stop_under_load_loses_nothing_and_exits_with_0() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let args = Args { events: 20_000, accounts: 200, customers: 100, seed: 3, ..Args::default() };
+    let load = Load::start(broker, &topics, &args, 4_000);
+    let mut stops = 0;
+    while load.runs() {
+        let before = commits(&redis);
+        let product = Product::start("run", &topics, &redis.url(), &settings());
+        eventually(Duration::from_secs(30), || {
+            let now = commits(&redis);
+            if now > before + 20 { Ok(()) } else { Err(now) }
+        });
+        // The same group each time: an orderly stop releases the partitions at once.
+        assert!(product.stop().success());
+        stops += 1;
+    }
+    assert!(stops >= 2, "the load ended after {stops} stops");
+    load.finish();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    product.ready();
+    compare::whole(broker, &topics, &redis.url());
+    assert!(product.stop().success());
+}
