@@ -594,7 +594,7 @@ impl<'a> Session<'a> {
         self.shared.standing.metrics.dead_letter(rejection.class, subject.is_some());
         let outgoing = dead_letters::outgoing(&self.shared.cluster, self.id, record, rejection);
         let producer = self.shared.producer.clone();
-        self.pending.dead_letters.push(async move { producer.write(&outgoing).await }.boxed());
+        self.pending.dead_letters.push(async move { dead_letters::write(&producer, outgoing).await }.boxed());
         let Some(subject) = subject else { return Ok(()) };
         let quarantine = Quarantine {
             partition: self.id,

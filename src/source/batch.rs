@@ -2,8 +2,10 @@
 //! detaching each message costs more than copying its bytes.
 
 use std::{
+    cell::Cell,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
 };
 
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
@@ -71,6 +73,24 @@ impl<'a> Stored<'a> {
     }
 }
 
+thread_local! {
+    /// Whether this thread is reading a header, where a panic is caught and means nothing.
+    static READS_HEADER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says nothing of the panics that [`Batch::push`] catches: anybody who may publish could fill the log with them.
+pub fn hush_header_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !READS_HEADER.get() {
+                tell(panic);
+            }
+        }));
+    });
+}
+
 impl Batch {
     /// An empty batch of a claim.
     pub fn new(claim: u64) -> Self {
@@ -85,7 +105,9 @@ impl Batch {
         if let Some(headers) = message.headers() {
             for index in 0..headers.count() {
                 // The client panics on a header name that is not UTF-8; such a header is none of ours.
+                READS_HEADER.set(true);
                 let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));
+                READS_HEADER.set(false);
                 if let Ok(Some(header)) = header {
                     let name = self.copy(header.key.as_bytes());
                     let value = header.value.map(|bytes| self.copy(bytes));

@@ -25,7 +25,10 @@ use rdkafka::{
 use tokio::sync::mpsc as queue;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, batch::Batch};
+use super::{
+    Cluster,
+    batch::{self, Batch},
+};
 use crate::domain::{Offset, PartitionId};
 
 /// How long an empty poll waits; bounds how late a seek or a stop is seen.
@@ -127,6 +130,7 @@ pub fn spawn(
     prepared: Prepared,
     stop: CancellationToken,
 ) -> Result<JoinHandle<Result<(), KafkaError>>, KafkaError> {
+    batch::hush_header_panics();
     let changes = Arc::new(Mutex::new(Vec::new()));
     let made_anew = Arc::new(AtomicBool::new(false));
     let context = Context {

@@ -39,6 +39,8 @@ impl Producer {
                 ("acks", "all"),
                 ("message.timeout.ms", "30000"),
                 ("compression.type", "lz4"),
+                // What is written here is rare, and a record too large must not take others down with it.
+                ("batch.num.messages", "1"),
                 // The broker decides what is too large; the client is not to refuse before it.
                 ("message.max.bytes", "100000000"),
             ])

@@ -12,7 +12,7 @@ use crate::support::{
     process::Signal,
     produce::{Outgoing, Partitioner, Producer},
     product::{self, Product, Settings},
-    redis,
+    raw, redis,
 };
 
 /// Stands in names, ids and amounts, and may stand nowhere in the log.
@@ -274,6 +274,82 @@ fn a_customers_own_poison_holds_back_the_customer_and_says_since_when() {
     assert_eq!(http::customer(product.views, &unknown).expect("an answer").status, 503);
     let other = http::customer(product.views, &customer("other")).expect("an answer");
     assert_eq!((other.status, other.header("Projection-Incomplete-Since")), (200, None));
+    is_discreet(&product.process.log());
+}
+
+/// Bytes that no codec makes smaller, none of them at home in an id.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8 | 0x80
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+#[test]
+fn what_does_not_fit_the_dead_letter_topic_is_left_out_and_delays_nobody() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    broker.create_topic(&topics.dead_letters, 1, &[("max.message.bytes", "200000")]);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    let producer = Producer::new(broker, Partitioner::Java);
+    let record = |entry: &str| booked(&topics, "large", entry, "1");
+    let large_header = vec![("note".to_owned(), Some(noise(300_000)))];
+    let rows = [
+        (Outgoing { value: Some(noise(300_000)), ..record("value") }, "not-utf-8", [true, false, true]),
+        (
+            Outgoing { key: Some(b"k2".to_vec()), headers: large_header, ..record("header") },
+            "not-cloudevents",
+            [true, false, false],
+        ),
+        (Outgoing { key: Some(noise(300_000)), ..record("key") }, "bad-key", [false, false, false]),
+    ];
+    let mut wanted = Vec::new();
+    for (poison, class, kept) in &rows {
+        producer.put(poison);
+        producer.put(&booked(&topics, "healthy", class, "1"));
+        wanted.push((*class, *kept));
+    }
+    compare::whole(broker, &topics, &redis.url());
+    let found = compare::dead_letters(broker, &topics);
+    let found: Vec<_> = found
+        .values()
+        .map(|letter| {
+            (letter.class, [letter.key.is_some(), letter.value.is_some(), !letter.headers.is_empty()])
+        })
+        .collect();
+    assert_eq!(found, wanted);
+    product.ready();
+    let healthy = http::account(product.views, &account("healthy")).expect("an answer");
+    assert!(healthy.body.contains("\"value\":3.00"), "{healthy:?}");
+    is_discreet(&product.process.log());
+}
+
+#[test]
+fn a_header_whose_name_is_no_text_is_none_of_ours() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    // 2026-06-01T00:00:00Z
+    let stamped = |record| Outgoing { timestamp_ms: Some(1_780_272_000_000), ..record };
+    let event = stamped(booked(&topics, "healthy", "e1", "1"));
+    assert_eq!(raw::put(broker, &event, b"caf\xe9"), 0);
+    assert_eq!(raw::put(broker, &stamped(booked(&topics, "healthy", "e2", "2")), b"ce_\xff"), 1);
+    // Neither is what makes this one a dead letter.
+    raw::put(broker, &Outgoing { value: None, ..stamped(booked(&topics, "other", "e3", "4")) }, b"\xff");
+    product.ready();
+    // The client that the comparison reads with panics at such a name: what is right is told by hand.
+    let contents = eventually(Duration::from_secs(20), || {
+        let contents = compare::dump(&redis.url());
+        let next = contents.positions[&PartitionId { topic: Topic::Ledger, partition: 0 }].checkpoint.next;
+        if next.0 == 3 { Ok(contents) } else { Err(next) }
+    });
+    assert_eq!((contents.cells.len(), contents.quarantines.len()), (1, 1));
+    let healthy = http::account(product.views, &account("healthy")).expect("an answer");
+    assert!(healthy.body.contains("\"value\":3.00"), "{healthy:?}");
     is_discreet(&product.process.log());
 }
 

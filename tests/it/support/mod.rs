@@ -25,6 +25,7 @@ pub mod oracle;
 pub mod process;
 pub mod produce;
 pub mod product;
+pub mod raw;
 pub mod redis;
 
 use std::{
