@@ -213,3 +213,83 @@ fn credentials<'a>(value: &'a HeaderValue, scheme: &[u8]) -> Option<&'a [u8]> {
     let whole = !rest.is_empty() && rest.iter().all(u8::is_ascii_graphic);
     (found.eq_ignore_ascii_case(scheme) && whole).then_some(rest)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test fails where it overflows")]
+
+    use argon2::{Algorithm, Params, Version, password_hash::PasswordHasher as _};
+
+    use super::*;
+
+    fn users(all: &[(&str, &str)]) -> HashMap<Vec<u8>, User> {
+        let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap());
+        let user = |(name, password): &(&str, &str)| {
+            let password_hash = cheap.hash_password(password.as_bytes()).unwrap();
+            (name.as_bytes().to_vec(), User { password_hash, profiles: HashSet::new() })
+        };
+        all.iter().map(user).collect()
+    }
+
+    fn basic(text: &str) -> HeaderMap {
+        let value = format!("Basic {}", STANDARD.encode(text)).try_into().unwrap();
+        HeaderMap::from_iter([(AUTHORIZATION, value)])
+    }
+
+    async fn outcome(auth: &BasicAuth, credentials: &str) -> Option<NotLetIn> {
+        auth.user(&basic(credentials)).await.err()
+    }
+
+    #[tokio::test]
+    async fn only_what_was_verified_is_remembered() {
+        let auth = BasicAuth::new(users(&[("a", "one"), ("b", "two")]), Duration::from_mins(1));
+        for credentials in ["a:two", "b:one", "c:one", "a:", ":one", "a", ""] {
+            assert_eq!(outcome(&auth, credentials).await, Some(NotLetIn::Unauthorised), "{credentials}");
+            assert_eq!(outcome(&auth, credentials).await, Some(NotLetIn::Unauthorised), "{credentials}");
+        }
+        assert!(auth.lock().is_empty());
+        assert_eq!(outcome(&auth, "a:one").await, None);
+        assert_eq!(outcome(&auth, "a:two").await, Some(NotLetIn::Unauthorised));
+        assert_eq!(auth.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_needs_no_place_in_the_queue() {
+        let mut auth = BasicAuth::new(users(&[("a", "one"), ("b", "two")]), Duration::from_mins(1));
+        assert_eq!(outcome(&auth, "a:one").await, None);
+        auth.queue = Semaphore::new(0);
+        assert_eq!(outcome(&auth, "a:one").await, None);
+        let busy = Some(NotLetIn::Busy(Unavailable::TooManyLogins));
+        assert_eq!(outcome(&auth, "b:two").await, busy);
+        assert_eq!(outcome(&auth, "nobody:two").await, busy, "an unknown user takes the same way");
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_for_too_long_is_verified_again() {
+        let mut auth = BasicAuth::new(users(&[("a", "one")]), Duration::ZERO);
+        assert_eq!(outcome(&auth, "a:one").await, None);
+        assert_eq!(outcome(&auth, "a:one").await, None);
+        auth.queue = Semaphore::new(0);
+        assert_eq!(outcome(&auth, "a:one").await, Some(NotLetIn::Busy(Unavailable::TooManyLogins)));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_user_costs_what_a_wrong_password_costs() {
+        // Enough work to be told from noise: 64 MiB.
+        let costly =
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(1 << 16, 2, 1, None).unwrap());
+        let password_hash = costly.hash_password(b"one").unwrap();
+        let known = (b"a".to_vec(), User { password_hash, profiles: HashSet::new() });
+        let auth = BasicAuth::new(HashMap::from_iter([known]), Duration::from_mins(1));
+        let mut took = [Duration::MAX; 2];
+        for _ in 0..3 {
+            for (fastest, credentials) in took.iter_mut().zip(["a:wrong", "nobody:wrong"]) {
+                let started = Instant::now();
+                assert_eq!(outcome(&auth, credentials).await, Some(NotLetIn::Unauthorised));
+                *fastest = (*fastest).min(started.elapsed());
+            }
+        }
+        let [wrong, unknown] = took;
+        assert!(unknown * 2 > wrong, "{unknown:?} for an unknown user, {wrong:?} for a wrong password");
+    }
+}

@@ -262,3 +262,107 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test fails where it overflows")]
+
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Says hello, after a while where the path says so.
+    struct Hello;
+
+    impl Answers for Hello {
+        async fn answer(&self, request: Request<Incoming>) -> Response<String> {
+            if request.uri().path() == "/slow" {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+            }
+            Response::new("hello".to_owned())
+        }
+    }
+
+    const BOUNDS: Bounds = Bounds {
+        connections: 1,
+        headers: Duration::from_millis(300),
+        idle: Duration::from_millis(600),
+        header_bytes: 1 << 10,
+    };
+
+    /// Phases begin at whole milliseconds.
+    const ROUNDING: Duration = Duration::from_millis(2);
+
+    async fn serving(bounds: Bounds) -> (SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, Arc::new(Hello), bounds, stop.clone(), Duration::from_secs(1)));
+        (at, stop)
+    }
+
+    /// Sends, and tells what came until the server closed, and after how long that was.
+    async fn until_closed(socket: &mut TcpStream, send: &str) -> (String, Duration) {
+        let started = Instant::now();
+        socket.write_all(send.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        tokio::time::timeout(Duration::from_secs(10), socket.read_to_string(&mut text))
+            .await
+            .unwrap()
+            .unwrap();
+        (text, started.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_too_long_is_let_go() {
+        const WHOLE: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+        let part = &WHOLE[..20];
+        let rows = [
+            ("sends nothing", String::new(), 0, BOUNDS.headers),
+            ("sends half of its headers", part.to_owned(), 0, BOUNDS.headers),
+            ("is idle after an answer", WHOLE.to_owned(), 1, BOUNDS.idle),
+            ("is idle after a slow answer", SLOW.to_owned(), 1, BOUNDS.idle + Duration::from_millis(900)),
+        ];
+        for (name, send, answers, at_least) in rows {
+            let (at, _stop) = serving(BOUNDS).await;
+            let mut socket = TcpStream::connect(at).await.unwrap();
+            let (text, took) = until_closed(&mut socket, &send).await;
+            assert_eq!(text.matches("HTTP/1.1 200 OK").count(), answers, "{name}: {text}");
+            assert!(took + ROUNDING >= at_least, "{name}: {took:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn headers_have_their_own_bound_after_an_idle_while() {
+        let (at, _stop) = serving(Bounds { idle: Duration::from_mins(1), ..BOUNDS }).await;
+        let mut socket = TcpStream::connect(at).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = [0; 256];
+        assert!(socket.read(&mut answer).await.unwrap() > 0);
+        tokio::time::sleep(BOUNDS.headers * 3).await;
+        let (text, took) = until_closed(&mut socket, "GET / HT").await;
+        assert!(text.is_empty(), "{text}");
+        assert!(took + ROUNDING >= BOUNDS.headers, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait_for_a_place() {
+        let (at, _stop) = serving(Bounds { idle: Duration::from_mins(1), ..BOUNDS }).await;
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let mut first = TcpStream::connect(at).await.unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = [0; 256];
+        assert!(first.read(&mut answer).await.unwrap() > 0);
+        let second = tokio::spawn(async move {
+            let mut second = TcpStream::connect(at).await.unwrap();
+            until_closed(&mut second, request).await.0
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!second.is_finished(), "the first holds the only place");
+        drop(first);
+        assert!(second.await.unwrap().starts_with("HTTP/1.1 200 OK"));
+    }
+}

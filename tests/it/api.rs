@@ -8,3 +8,18 @@ mod connections;
 mod customer;
 mod honesty;
 mod world;
+
+#[test]
+fn the_read_side_writes_nothing_and_knows_nothing_of_kafka() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
+    let mut files = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for foreign in ["WriteStore", "crate::source", "crate::projector", "rdkafka", "store::redis"] {
+            assert!(!text.contains(foreign), "{} names {foreign}", path.display());
+        }
+        files += 1;
+    }
+    assert!(files > 10, "{files} files are not the read side");
+}
