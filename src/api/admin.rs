@@ -2,15 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, StatusCode, header::CONTENT_TYPE};
-use hyper::body::Incoming;
+use axum::{Router, extract::State, routing::get};
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connections::{self, Answers, Bounds},
+    connections::{self, Bounds},
     reply::{self, Reply},
     server::StartError,
 };
@@ -69,7 +69,7 @@ impl Admin {
 
     /// Serves until the token is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
-        connections::serve(self.listener, self.routes, Bounds::default(), shutdown, GRACE).await;
+        connections::serve(self.listener, router(self.routes), Bounds::default(), shutdown, GRACE).await;
     }
 }
 
@@ -80,29 +80,29 @@ struct Ready {
     report: Report,
 }
 
-impl Answers for Routes {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
-        if *request.method() != Method::GET && *request.method() != Method::HEAD {
+fn router(routes: Arc<Routes>) -> Router {
+    Router::new()
+        .route("/livez", get(async || text(StatusCode::OK, "ok\n".to_owned())))
+        .route("/readyz", get(async |State(routes): State<Arc<Routes>>| routes.ready()))
+        .route("/metrics", get(async |State(routes): State<Arc<Routes>>| routes.metrics()))
+        .method_not_allowed_fallback(async || {
             let mut reply =
                 text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n".to_owned());
             reply::allow_reads(&mut reply);
-            return reply;
-        }
-        match request.uri().path() {
-            "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" => self.ready(),
-            "/metrics" => {
-                let mut reply = text(StatusCode::OK, telemetry::encode(&self.registry));
-                let kind = HeaderValue::from_static(telemetry::METRICS_CONTENT_TYPE);
-                reply.headers_mut().insert(CONTENT_TYPE, kind);
-                reply
-            }
-            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()),
-        }
-    }
+            reply
+        })
+        .fallback(async || text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()))
+        .with_state(routes)
 }
 
 impl Routes {
+    fn metrics(&self) -> Reply {
+        let mut reply = text(StatusCode::OK, telemetry::encode(&self.registry));
+        let kind = HeaderValue::from_static(telemetry::METRICS_CONTENT_TYPE);
+        reply.headers_mut().insert(CONTENT_TYPE, kind);
+        reply
+    }
+
     fn ready(&self) -> Reply {
         let mut report = Report::default();
         for part in &self.readiness {

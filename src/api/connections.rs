@@ -1,7 +1,6 @@
 //! Takes connections and answers requests on them, until told to stop.
 
 use std::{
-    convert::Infallible,
     io::{Error, IoSlice},
     pin::Pin,
     sync::{
@@ -12,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
+use axum::{Router, body::Body};
+use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -21,12 +21,7 @@ use tokio::{
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// Whatever answers requests.
-pub trait Answers: Send + Sync + 'static {
-    /// Answers one request; always.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<String>> + Send;
-}
+use tower::Service as _;
 
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -54,9 +49,9 @@ impl Default for Bounds {
 
 /// Serves until the token is cancelled. Then nothing new is taken, open requests are answered, and what is
 /// open after `grace` is cut off.
-pub async fn serve<A: Answers>(
+pub async fn serve(
     listener: TcpListener,
-    answers: Arc<A>,
+    router: Router,
     bounds: Bounds,
     shutdown: CancellationToken,
     grace: Duration,
@@ -76,10 +71,10 @@ pub async fn serve<A: Answers>(
         };
         match accepted {
             Ok((stream, _peer)) => {
-                let (answers, shutdown, cut_off) = (Arc::clone(&answers), shutdown.clone(), cut_off.clone());
+                let (router, shutdown, cut_off) = (router.clone(), shutdown.clone(), cut_off.clone());
                 connections.spawn(async move {
                     tokio::select! {
-                        () = connection(stream, answers, bounds, shutdown) => {}
+                        () = connection(stream, router, bounds, shutdown) => {}
                         () = cut_off.cancelled() => {}
                     }
                     drop(slot);
@@ -101,24 +96,19 @@ pub async fn serve<A: Answers>(
     }
 }
 
-async fn connection<A: Answers>(
-    stream: TcpStream,
-    answers: Arc<A>,
-    bounds: Bounds,
-    shutdown: CancellationToken,
-) {
+async fn connection(stream: TcpStream, router: Router, bounds: Bounds, shutdown: CancellationToken) {
     // Answers are one short packet: waiting for more to send would only delay them.
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let activity = Arc::new(Activity::new());
-    let service = service_fn(|request| {
-        let (answers, activity) = (Arc::clone(&answers), Arc::clone(&activity));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (mut router, activity) = (router.clone(), Arc::clone(&activity));
         async move {
             activity.enter(Phase::Answering);
-            let answer = answers.answer(request).await;
+            let answer = router.call(request.map(Body::new)).await;
             activity.enter(Phase::Idle);
-            Ok::<_, Infallible>(answer)
+            answer
         }
     });
     let stream = Watched { stream, activity: Arc::clone(&activity) };
@@ -274,15 +264,11 @@ mod tests {
     use super::*;
 
     /// Says hello, after a while where the path says so.
-    struct Hello;
-
-    impl Answers for Hello {
-        async fn answer(&self, request: Request<Incoming>) -> Response<String> {
-            if request.uri().path() == "/slow" {
-                tokio::time::sleep(Duration::from_millis(900)).await;
-            }
-            Response::new("hello".to_owned())
+    async fn hello(request: Request<Body>) -> &'static str {
+        if request.uri().path() == "/slow" {
+            tokio::time::sleep(Duration::from_millis(900)).await;
         }
+        "hello"
     }
 
     const BOUNDS: Bounds = Bounds {
@@ -299,7 +285,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, Arc::new(Hello), bounds, stop.clone(), Duration::from_secs(1)));
+        tokio::spawn(serve(
+            listener,
+            Router::new().fallback(hello),
+            bounds,
+            stop.clone(),
+            Duration::from_secs(1),
+        ));
         (at, stop)
     }
 

@@ -2,18 +2,20 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
+use axum::{
+    Router,
+    extract::{Request, State},
+    routing::{MethodRouter, any},
+};
 use futures::FutureExt as _;
-use http::{Request, request::Parts};
-use hyper::body::Incoming;
 
 use super::{
     account_balance,
     auth::{BasicAuth, BearerAuth},
     clock::Clock,
-    connections::Answers,
     customer_balance,
     freshness::Freshness,
-    metrics::{self, Metrics},
+    metrics::{Metrics, View},
     reply::Reply,
     settings::Settings,
 };
@@ -30,118 +32,136 @@ pub struct Api {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// What a path names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route<'a> {
-    /// View one; the id as it stands in the path.
-    Customer(&'a str),
-    /// View two; the id as it stands in the path.
-    Account(&'a str),
-    /// Nothing, said in this view's form.
-    Nothing(metrics::View),
+/// The paths of both views; all others say "not found" in the form of the view that they are nearest to.
+///
+/// Paths are taken as they are: a slash too many is another path.
+pub fn router(api: Arc<Api>) -> Router {
+    paths(&api.settings.account_base_paths, any(customer), &any(account)).fallback(nothing).with_state(api)
 }
 
-impl Answers for Api {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
-        let started = Instant::now();
-        let _open = self.metrics.opened();
-        // The body is not read: neither view has one.
-        let (parts, _body) = request.into_parts();
-        let route = route(parts.uri.path(), &self.settings.account_base_paths);
-        let answered = AssertUnwindSafe(self.by_route(route, &parts)).catch_unwind().await;
-        let reply = answered.unwrap_or_else(|_panic| {
-            tracing::error!("answering a request panicked");
-            match route.view() {
-                metrics::View::Customer => customer_balance::broken(&parts.headers),
-                metrics::View::Account => account_balance::broken(&parts.headers),
-            }
-        });
-        self.metrics.answered(route.view(), reply.status().as_u16(), started.elapsed());
-        reply
+fn paths<S: Clone + Send + Sync + 'static>(
+    account_base_paths: &[String],
+    customer: MethodRouter<S>,
+    account: &MethodRouter<S>,
+) -> Router<S> {
+    let both = Router::new().route("/api/v1/customers/{id}/balance", customer);
+    account_base_paths.iter().fold(both, |router, base| {
+        router.route(&format!("{base}/my/accounts/{{id}}/balance"), account.clone())
+    })
+}
+
+async fn customer(State(api): State<Arc<Api>>, request: Request) -> Reply {
+    // The body is not read: neither view has one.
+    let (parts, _body) = request.into_parts();
+    let answer = customer_balance::answer(&api, &parts, segment(parts.uri.path()));
+    api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)).await
+}
+
+async fn account(State(api): State<Arc<Api>>, request: Request) -> Reply {
+    let (parts, _body) = request.into_parts();
+    let answer = account_balance::answer(&api, &parts, segment(parts.uri.path()));
+    api.observe(View::Account, answer, || account_balance::broken(&parts.headers)).await
+}
+
+async fn nothing(State(api): State<Arc<Api>>, request: Request) -> Reply {
+    let (parts, _body) = request.into_parts();
+    match nearest(parts.uri.path()) {
+        View::Customer => {
+            let answer = async { customer_balance::not_found(&parts.headers) };
+            api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)).await
+        }
+        View::Account => {
+            let answer = async { account_balance::not_found(&parts.headers) };
+            api.observe(View::Account, answer, || account_balance::broken(&parts.headers)).await
+        }
     }
 }
 
 impl Api {
-    async fn by_route(&self, route: Route<'_>, request: &Parts) -> Reply {
-        match route {
-            Route::Customer(id) => customer_balance::answer(self, request, id).await,
-            Route::Account(id) => account_balance::answer(self, request, id).await,
-            Route::Nothing(metrics::View::Customer) => customer_balance::not_found(&request.headers),
-            Route::Nothing(metrics::View::Account) => account_balance::not_found(&request.headers),
-        }
+    /// Counts and times an answer. A panic is an answer too, and ends nothing else.
+    async fn observe(
+        &self,
+        view: View,
+        answer: impl Future<Output = Reply> + Send,
+        broken: impl FnOnce() -> Reply + Send,
+    ) -> Reply {
+        let started = Instant::now();
+        let _open = self.metrics.opened();
+        let reply = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
+            tracing::error!("answering a request panicked");
+            broken()
+        });
+        self.metrics.answered(view, reply.status().as_u16(), started.elapsed());
+        reply
     }
 }
 
-impl Route<'_> {
-    fn view(self) -> metrics::View {
-        match self {
-            Route::Customer(_) => metrics::View::Customer,
-            Route::Account(_) => metrics::View::Account,
-            Route::Nothing(view) => view,
-        }
-    }
+/// The id as it stands in a path that ends in `/{id}/balance`: not decoded, for no id needs an escape.
+fn segment(path: &str) -> &str {
+    path.rsplit('/').nth(1).unwrap_or_default()
 }
 
-/// Paths are taken as they are: a slash too many is another path.
-fn route<'a>(path: &'a str, account_base_paths: &[String]) -> Route<'a> {
-    if let Some(id) = between(path, "/api/v1/customers/", "/balance") {
-        return Route::Customer(id);
+/// In whose form a path that names nothing is answered.
+fn nearest(path: &str) -> View {
+    match path.trim_start_matches('/').strip_prefix("api") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => View::Customer,
+        Some(_) | None => View::Account,
     }
-    let account = account_base_paths
-        .iter()
-        .filter_map(|base| path.strip_prefix(base.as_str()))
-        .find_map(|rest| between(rest, "/my/accounts/", "/balance"));
-    if let Some(id) = account {
-        return Route::Account(id);
-    }
-    let bare = path.trim_start_matches('/');
-    Route::Nothing(match bare.strip_prefix("api") {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => metrics::View::Customer,
-        Some(_) | None => metrics::View::Account,
-    })
-}
-
-/// The one segment between two fixed parts.
-fn between<'a>(path: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    let segment = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!segment.is_empty() && !segment.contains('/')).then_some(segment)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{metrics::View, *};
+    use super::*;
 
-    #[test]
-    fn a_path_is_a_view_or_nothing() {
-        let bases = [String::new(), "/v1".to_owned(), "/bank/v2".to_owned()];
+    /// Which view a path names and with which id, by the same routes; or in whose form nothing is said.
+    async fn named(path: &str) -> (View, Option<String>) {
+        let customer = any(async |uri: http::Uri| format!("customer {}", segment(uri.path())));
+        let account = any(async |uri: http::Uri| format!("account {}", segment(uri.path())));
+        let bases = ["", "/v1", "/bank/v2"].map(str::to_owned);
+        let router = paths::<()>(&bases, customer, &account);
+        let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
+        let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
+        if answer.status() == http::StatusCode::NOT_FOUND {
+            return (nearest(path), None);
+        }
+        let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        match text.split_once(' ').unwrap() {
+            ("customer", id) => (View::Customer, Some(id.to_owned())),
+            (_, id) => (View::Account, Some(id.to_owned())),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_is_a_view_or_nothing() {
         let rows = [
-            ("/api/v1/customers/000152301242008/balance", Route::Customer("000152301242008")),
-            ("/api/v1/customers/%2e%2e/balance", Route::Customer("%2e%2e")),
-            ("/api/v1/customers/balance/balance", Route::Customer("balance")),
-            ("/api/v1/customers//balance", Route::Nothing(View::Customer)),
-            ("/api/v1/customers/balance", Route::Nothing(View::Customer)),
-            ("/api/v1/customers/a/b/balance", Route::Nothing(View::Customer)),
-            ("/api/v1/customers/a/balance/", Route::Nothing(View::Customer)),
-            ("//api/v1/customers/a/balance", Route::Nothing(View::Customer)),
-            ("/api/v1//customers/a/balance", Route::Nothing(View::Customer)),
-            ("/api/v1/customers/a", Route::Nothing(View::Customer)),
-            ("/api", Route::Nothing(View::Customer)),
-            ("/apis", Route::Nothing(View::Account)),
-            ("/my/accounts/A1/balance", Route::Account("A1")),
-            ("/v1/my/accounts/A1/balance", Route::Account("A1")),
-            ("/bank/v2/my/accounts/A1/balance", Route::Account("A1")),
-            ("/v2/my/accounts/A1/balance", Route::Nothing(View::Account)),
-            ("/v1/v1/my/accounts/A1/balance", Route::Nothing(View::Account)),
-            ("/my/accounts/A1/balance/", Route::Nothing(View::Account)),
-            ("/my/accounts//A1/balance", Route::Nothing(View::Account)),
-            ("/my/accounts//balance", Route::Nothing(View::Account)),
-            ("//my/accounts/A1/balance", Route::Nothing(View::Account)),
-            ("/my/accounts/A1/balances", Route::Nothing(View::Account)),
-            ("/", Route::Nothing(View::Account)),
-            ("*", Route::Nothing(View::Account)),
+            ("/api/v1/customers/000152301242008/balance", View::Customer, Some("000152301242008")),
+            ("/api/v1/customers/%2e%2e/balance", View::Customer, Some("%2e%2e")),
+            ("/api/v1/customers/balance/balance", View::Customer, Some("balance")),
+            ("/api/v1/customers//balance", View::Customer, None),
+            ("/api/v1/customers/balance", View::Customer, None),
+            ("/api/v1/customers/a/b/balance", View::Customer, None),
+            ("/api/v1/customers/a/balance/", View::Customer, None),
+            ("//api/v1/customers/a/balance", View::Customer, None),
+            ("/api/v1//customers/a/balance", View::Customer, None),
+            ("/api/v1/customers/a", View::Customer, None),
+            ("/api", View::Customer, None),
+            ("/apis", View::Account, None),
+            ("/my/accounts/A1/balance", View::Account, Some("A1")),
+            ("/v1/my/accounts/A1/balance", View::Account, Some("A1")),
+            ("/bank/v2/my/accounts/A1/balance", View::Account, Some("A1")),
+            ("/v2/my/accounts/A1/balance", View::Account, None),
+            ("/v1/v1/my/accounts/A1/balance", View::Account, None),
+            ("/my/accounts/A1/balance/", View::Account, None),
+            ("/my/accounts//A1/balance", View::Account, None),
+            ("/my/accounts//balance", View::Account, None),
+            ("//my/accounts/A1/balance", View::Account, None),
+            ("/my/accounts/A1/balances", View::Account, None),
+            ("/", View::Account, None),
+            ("*", View::Account, None),
         ];
-        for (path, expected) in rows {
-            assert_eq!(route(path, &bases), expected, "{path}");
+        for (path, view, id) in rows {
+            assert_eq!(named(path).await, (view, id.map(str::to_owned)), "{path}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     connections::{self, Bounds},
     freshness::Freshness,
     metrics::Metrics,
-    router::Api,
+    router::{self, Api},
     settings::Settings,
 };
 use crate::store::ReadStore;
@@ -78,7 +78,7 @@ impl Server {
         let answered = CancellationToken::new();
         let watching = tokio::spawn(watch(Arc::clone(&self.api.freshness), answered.clone()));
         let grace = self.api.settings.shutdown_max;
-        connections::serve(self.listener, self.api, Bounds::default(), shutdown, grace).await;
+        connections::serve(self.listener, router::router(self.api), Bounds::default(), shutdown, grace).await;
         answered.cancel();
         if watching.await.is_err() {
             tracing::error!("the task that watches freshness ended by itself");
