@@ -8,6 +8,7 @@ use axum::{
     routing::{MethodRouter, any},
 };
 use futures::FutureExt as _;
+use http::request::Parts;
 
 use super::{
     account_balance,
@@ -53,18 +54,23 @@ fn paths<S: Clone + Send + Sync + 'static>(
 async fn customer(State(api): State<Arc<Api>>, request: Request) -> Reply {
     // The body is not read: neither view has one.
     let (parts, _body) = request.into_parts();
-    let answer = customer_balance::answer(&api, &parts, segment(parts.uri.path()));
+    let Some(id) = segment(parts.uri.path()) else { return not_found(&api, &parts).await };
+    let answer = customer_balance::answer(&api, &parts, id);
     api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)).await
 }
 
 async fn account(State(api): State<Arc<Api>>, request: Request) -> Reply {
     let (parts, _body) = request.into_parts();
-    let answer = account_balance::answer(&api, &parts, segment(parts.uri.path()));
+    let Some(id) = segment(parts.uri.path()) else { return not_found(&api, &parts).await };
+    let answer = account_balance::answer(&api, &parts, id);
     api.observe(View::Account, answer, || account_balance::broken(&parts.headers)).await
 }
 
 async fn nothing(State(api): State<Arc<Api>>, request: Request) -> Reply {
-    let (parts, _body) = request.into_parts();
+    not_found(&api, &request.into_parts().0).await
+}
+
+async fn not_found(api: &Api, parts: &Parts) -> Reply {
     match nearest(parts.uri.path()) {
         View::Customer => {
             let answer = async { customer_balance::not_found(&parts.headers) };
@@ -96,9 +102,9 @@ impl Api {
     }
 }
 
-/// The id as it stands in a path that ends in `/{id}/balance`: not decoded, for no id needs an escape.
-fn segment(path: &str) -> &str {
-    path.rsplit('/').nth(1).unwrap_or_default()
+/// The id as it stands in a path that ends in `/{id}/balance`: not decoded, for no id needs an escape. The routes let an empty one through.
+fn segment(path: &str) -> Option<&str> {
+    path.rsplit('/').nth(1).filter(|id| !id.is_empty())
 }
 
 /// In whose form a path that names nothing is answered.
@@ -111,17 +117,23 @@ fn nearest(path: &str) -> View {
 
 #[cfg(test)]
 mod tests {
+    use http::{StatusCode, Uri};
+
     use super::*;
+
+    fn told(view: &str, uri: &Uri) -> Result<String, StatusCode> {
+        segment(uri.path()).map(|id| format!("{view} {id}")).ok_or(StatusCode::NOT_FOUND)
+    }
 
     /// Which view a path names and with which id, by the same routes; or in whose form nothing is said.
     async fn named(path: &str) -> (View, Option<String>) {
-        let customer = any(async |uri: http::Uri| format!("customer {}", segment(uri.path())));
-        let account = any(async |uri: http::Uri| format!("account {}", segment(uri.path())));
+        let customer = any(async |uri: Uri| told("customer", &uri));
+        let account = any(async |uri: Uri| told("account", &uri));
         let bases = ["", "/v1", "/bank/v2"].map(str::to_owned);
         let router = paths::<()>(&bases, customer, &account);
         let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
         let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
-        if answer.status() == http::StatusCode::NOT_FOUND {
+        if answer.status() == StatusCode::NOT_FOUND {
             return (nearest(path), None);
         }
         let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();

@@ -79,7 +79,9 @@ impl Drop for Load {
 pub fn all_at_once(broker: &Broker, topics: &Topics, args: &Args) -> usize {
     let producer = Producer::new(broker, Partitioner::Librdkafka);
     let records = records(topics, args);
-    records.iter().for_each(|record| producer.send(record));
+    for record in &records {
+        producer.send(record);
+    }
     producer.flush();
     records.len()
 }
