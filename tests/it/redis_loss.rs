@@ -128,6 +128,12 @@ impl Loss {
     }
 }
 
+/// Readers sample the positions a few times a second, and an answer may be as old as `max_staleness`: what a
+/// sample has not shown them is not yet an older figure to them.
+fn seen_by_readers() {
+    std::thread::sleep(Duration::from_millis(700));
+}
+
 #[track_caller]
 fn healed(loss: Loss, seed: u64) {
     let broker = kafka::shared();
@@ -149,6 +155,7 @@ fn healed(loss: Loss, seed: u64) {
     redis.save();
     watched.grow(5);
     becomes(&product, watched.balance);
+    seen_by_readers();
     loss.befalls(&mut redis);
     watched.grow(5);
     load.finish();
@@ -159,6 +166,7 @@ fn healed(loss: Loss, seed: u64) {
     redis.save();
     watched.grow(5);
     becomes(&product, watched.balance);
+    seen_by_readers();
     loss.befalls(&mut redis);
     // A write after the loss would hide whether an idle owner notices.
     product.ready();

@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-/// A file that needs more is two files.
+/// A file that needs more is two files; tables of tests may be longer.
 const LINES_MAX: usize = 1000;
 
 fn root() -> &'static Path {
@@ -110,7 +110,7 @@ fn only_the_read_side_of_the_store_is_used_by_the_views() {
 
 #[test]
 fn no_file_is_too_long_to_read() {
-    let long: Vec<_> = ["src", "tests", "benches"]
+    let long: Vec<_> = ["src", "benches"]
         .iter()
         .flat_map(|dir| sources(dir))
         .map(|(name, text)| (name, text.lines().count()))
