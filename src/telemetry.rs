@@ -24,6 +24,7 @@ pub struct MetricName {
 }
 
 /// Every metric. Labels stand in brackets; none holds an id of an account, a customer or a person.
+#[allow(rustdoc::broken_intra_doc_links, reason = "the brackets hold labels, not links")]
 pub mod metric {
     use super::MetricName;
 
