@@ -119,7 +119,7 @@ async fn balances(api: &Api, request: &Parts, segment: &str) -> Result<Served, R
     tracing::debug!(client_id = provider.client_id, tpp_name = ?request.headers.get(TPP_NAME), "a provider reads");
 
     freshness.reach(&wanted, settings.min_position_wait_max, settings.min_position_waiters_max).await?;
-    let view = freshness.view();
+    let view = freshness.look();
     let id = percent_decoded(segment).and_then(|id| AccountId::parse(&id).ok());
     let Some(id) = id.filter(|id| provider.accounts.contains(id)) else {
         // Not read at all: how long the answer takes tells nothing of accounts outside the consent.

@@ -97,7 +97,7 @@ async fn balance(api: &Api, request: &Parts, segment: &str) -> Result<Served, Re
     }
 
     freshness.reach(&wanted, settings.min_position_wait_max, settings.min_position_waiters_max).await?;
-    let view = freshness.view();
+    let view = freshness.look();
     let Some(id) = id.and_then(|id| CustomerId::parse(&id).ok()) else {
         // No customer can have this id: there is nothing to read.
         view.absent(RestsOn::Customer { home: None }, freshness.max_staleness())?;

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{metrics::Metrics, unavailable::Unavailable};
 use crate::{
     domain::{Offset, PartitionId, Topic},
-    store::{Generation, Halt, PartitionState, ReadStore, Snapshot, StoreError},
+    store::{Generation, Halt, PartitionState, Position, ReadStore, Snapshot, StoreError},
 };
 
 /// How often heartbeats are sampled.
@@ -44,6 +44,7 @@ pub struct Freshness {
     store: Arc<dyn ReadStore>,
     max_staleness: Duration,
     view: ArcSwap<View>,
+    reached: ArcSwap<Reached>,
     changed: watch::Sender<()>,
     waiters: AtomicUsize,
     waiting: Notify,
@@ -59,6 +60,61 @@ pub struct View {
     fault: Option<StoreError>,
     /// The store evicts, or is otherwise no database: nothing that it says is believed.
     corrupt: Option<StoreError>,
+}
+
+/// The furthest offsets that answers of this process rested on, in one generation.
+///
+/// A store that lost writes is folded again from an older position. Caught up as of an instant before the loss
+/// it may well be, and fresh enough; but a caller who was told more is not told less.
+#[derive(Debug, Clone, Default)]
+struct Reached {
+    generation: Option<Generation>,
+    offsets: BTreeMap<PartitionId, Offset>,
+}
+
+impl Reached {
+    fn offset(&self, generation: Generation, partition: PartitionId) -> Offset {
+        let known = (self.generation == Some(generation)).then(|| self.offsets.get(&partition).copied());
+        known.flatten().unwrap_or_default()
+    }
+
+    fn is_behind(&self, snapshot: &Snapshot) -> bool {
+        let rises = |(partition, position): &(PartitionId, Position)| {
+            position.checkpoint.next > self.offset(snapshot.generation, *partition)
+        };
+        snapshot.positions.iter().any(rises)
+    }
+
+    fn raised(&self, snapshot: &Snapshot) -> Reached {
+        let raised = snapshot.positions.iter().map(|(partition, position)| {
+            (*partition, position.checkpoint.next.max(self.offset(snapshot.generation, *partition)))
+        });
+        Reached { generation: Some(snapshot.generation), offsets: raised.collect() }
+    }
+}
+
+/// What was known before a read was sent.
+pub struct Look {
+    view: Arc<View>,
+    reached: Arc<Reached>,
+}
+
+impl Look {
+    /// Whether the read rests on less than an answer that was given before it was sent.
+    pub fn fell_behind(&self, snapshot: &Snapshot) -> bool {
+        let falls = |(partition, position): &(PartitionId, Position)| {
+            position.checkpoint.next < self.reached.offset(snapshot.generation, *partition)
+        };
+        snapshot.positions.iter().any(falls)
+    }
+}
+
+impl std::ops::Deref for Look {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
 }
 
 /// What is known of a partition.
@@ -128,6 +184,7 @@ impl Freshness {
             store,
             max_staleness,
             view: ArcSwap::default(),
+            reached: ArcSwap::default(),
             changed: watch::Sender::new(()),
             waiters: AtomicUsize::new(0),
             waiting: Notify::new(),
@@ -139,6 +196,18 @@ impl Freshness {
     /// see, and would take it for a store that went back.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// What is known now, for a read that is about to be sent.
+    pub fn look(&self) -> Look {
+        Look { reached: self.reached.load_full(), view: self.view() }
+    }
+
+    /// An answer is given from this snapshot: none given later may rest on less.
+    pub fn served(&self, snapshot: &Snapshot) {
+        if self.reached.load().is_behind(snapshot) {
+            self.reached.rcu(|reached| reached.raised(snapshot));
+        }
     }
 
     /// The oldest that answers may be.
@@ -458,6 +527,21 @@ mod tests {
     const LEDGER_1: PartitionId = PartitionId { topic: Topic::Ledger, partition: 1 };
     const PAYMENT: PartitionId = PartitionId { topic: Topic::Payment, partition: 0 };
     const ACCOUNT: RestsOn = RestsOn::Account { home: Some(0) };
+
+    #[test]
+    fn what_was_answered_once_is_not_taken_back() {
+        let (early, late) = (snapshot(5, 9), snapshot(7, 10));
+        let look = |reached: &Reached| Look { view: Arc::default(), reached: Arc::new(reached.clone()) };
+        let reached = Reached::default().raised(&late);
+        assert!(look(&reached).fell_behind(&early));
+        assert!(!look(&reached).fell_behind(&late));
+        // A read that was sent before the later answer was given may rest on less.
+        assert!(!look(&Reached::default()).fell_behind(&early));
+        // An older snapshot does not lower what was reached; another generation begins anew.
+        assert!(look(&reached.raised(&early)).fell_behind(&early));
+        let other = Snapshot { generation: Generation(2), ..early };
+        assert!(!look(&reached).fell_behind(&other));
+    }
 
     fn snapshot(next: i64, commit: u64) -> Snapshot {
         let checkpoint = Checkpoint { next: Offset(next), commit, complete: true, last: None };

@@ -10,7 +10,7 @@ use http::{
 use super::{
     clock::Clock,
     etag,
-    freshness::{Freshness, RestsOn, View},
+    freshness::{Freshness, Look, RestsOn},
     unavailable::Unavailable,
 };
 use crate::{
@@ -40,11 +40,15 @@ impl Basis {
     pub fn of(
         snapshot: &Snapshot,
         rests_on: RestsOn,
-        view: &View,
+        view: &Look,
         freshness: &Freshness,
         clock: &Clock,
     ) -> Result<Self, Unavailable> {
+        if view.fell_behind(snapshot) {
+            return Err(Unavailable::WentBack);
+        }
         let staleness = view.staleness(snapshot, rests_on, freshness.max_staleness(), Instant::now())?;
+        freshness.served(snapshot);
         Ok(Basis { generation: snapshot.generation, as_of: clock.ago(staleness) })
     }
 }

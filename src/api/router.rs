@@ -102,7 +102,7 @@ impl Api {
     }
 }
 
-/// The id as it stands in a path that ends in `/{id}/balance`: not decoded, for no id needs an escape. The routes let an empty one through.
+/// The id as it stands in a path that ends in `/{id}/balance`, not decoded. The routes let an empty one through.
 fn segment(path: &str) -> Option<&str> {
     path.rsplit('/').nth(1).filter(|id| !id.is_empty())
 }
