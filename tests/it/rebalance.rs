@@ -101,3 +101,30 @@ fn projectors_frozen_past_their_session_in_turn_change_no_balance() {
     assert!(first.stop().success());
     assert!(second.stop().success());
 }
+
+#[test]
+fn a_projector_that_stalls_wakes_and_writes_is_refused_where_another_has_claimed() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let args = Args { events: 40_000, accounts: 300, customers: 100, seed: 6, ..Args::default() };
+    let load = Load::start(broker, &topics, &args, 2_000);
+    // A long session, and another group: nothing but the store can tell the stalled one of its loss.
+    let patient = Settings::default();
+    let elsewhere = Topics { group: format!("{}-other", topics.group), ..topics.clone() };
+    let stalled = Product::start("project", &topics, &redis.url(), &patient);
+    shared_out(&[&stalled], &topics);
+    stalled.process.signal(Signal::Stop);
+    let other = Product::start("project", &elsewhere, &redis.url(), &patient);
+    shared_out(&[&other], &topics);
+    std::thread::sleep(Duration::from_millis(500));
+    stalled.process.signal(Signal::Cont);
+    eventually(Duration::from_secs(10), || {
+        let refused = metric(&stalled, "balance_projector_commits_refused", "fenced");
+        if refused > 0 { Ok(()) } else { Err(stalled.process.log()) }
+    });
+    assert!(stalled.stop().success());
+    load.stop();
+    compare::whole(broker, &topics, &redis.url());
+    assert!(other.stop().success());
+}
