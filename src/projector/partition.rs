@@ -453,7 +453,7 @@ impl<'a> Session<'a> {
     fn decode<'r>(&self, record: Stored<'r>) -> Decoded<'r> {
         let raw = record.record(self.id.topic);
         let subject = wire::subject(&raw);
-        let waits = subject.as_ref().is_some_and(|subject| self.quarantined.contains_key(subject));
+        let waits = subject.as_ref().is_some_and(|subject| self.waits(subject, record.offset));
         let reading = if waits {
             Reading::Waits
         } else {
@@ -516,7 +516,7 @@ impl<'a> Session<'a> {
         counts: &mut Counts,
     ) -> Result<(), Interrupt> {
         // Quarantined by an earlier record of the same batch.
-        let waiting = subject.filter(|subject| self.quarantined.contains_key(*subject));
+        let waiting = subject.filter(|subject| self.waits(subject, record.offset));
         if let Some(subject) = waiting {
             self.wait_behind(subject);
             counts.waiting = counts.waiting.saturating_add(1);
@@ -563,6 +563,12 @@ impl<'a> Session<'a> {
             *entry = *entry || born || effect.due_born;
         }
         Ok(())
+    }
+
+    /// A mark may be there without the position that it came with, where a script stopped half way: what lies
+    /// before it, and the record itself, do not wait.
+    fn waits(&self, subject: &Subject, offset: Offset) -> bool {
+        self.quarantined.get(subject).is_some_and(|quarantine| offset > quarantine.offset)
     }
 
     fn wait_behind(&mut self, subject: &Subject) {
