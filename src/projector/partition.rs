@@ -193,7 +193,9 @@ struct Session<'a> {
     /// The record before the checkpoint, to be read again before anything is folded.
     to_verify: Option<LastRecord>,
     ends: VecDeque<(Instant, Offset)>,
-    /// Samples of the end below our own position, one after the other.
+    /// Where the fold stood, and since when at the latest.
+    stood: Option<(Instant, Offset)>,
+    /// Samples of the end below where the fold already stood when they were asked for, one after the other.
     ends_short: u32,
     caught_up: Option<Instant>,
     poison: VecDeque<Instant>,
@@ -233,6 +235,7 @@ impl<'a> Session<'a> {
             last: checkpoint.last,
             to_verify: None,
             ends: VecDeque::new(),
+            stood: None,
             ends_short: 0,
             caught_up: None,
             poison: VecDeque::new(),
@@ -372,7 +375,18 @@ impl<'a> Session<'a> {
         if self.ends.len() > 240 {
             self.ends.pop_front();
         }
-        self.ends_short = if end.offset < self.next { self.ends_short.saturating_add(1) } else { 0 };
+        // An end says nothing of what was folded after the broker was asked: under load that is the rule.
+        match self.stood {
+            Some((since, _)) if end.asked <= since => {}
+            Some((_, stood)) if end.offset < stood => {
+                self.ends_short = self.ends_short.saturating_add(1);
+                self.stood = Some((Instant::now(), self.next));
+            }
+            Some(_) | None => {
+                self.ends_short = 0;
+                self.stood = Some((Instant::now(), self.next));
+            }
+        }
         if self.ends_short >= 2 {
             let partition = self.shared.cluster.display(self.id);
             self.halt(Halt {
