@@ -27,7 +27,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends what `generate` makes of these flags, so many records a second.
+    /// Sends what `generate` makes of these flags, so many records a second. They are made as they are sent: a
+    /// stream longer than any machine takes for the test is a load that ends when the test stops it.
     pub fn start(broker: &Broker, topics: &Topics, args: &Args, per_second: u32) -> Self {
         let records = records(topics, args);
         let producer = Producer::new(broker, Partitioner::Librdkafka);
@@ -36,24 +37,19 @@ impl Load {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
             move || {
                 let begun = Instant::now();
-                for (n, record) in (0_u32..).zip(&records) {
+                for (n, record) in (0_u32..).zip(records) {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
                     let due = Duration::from_secs(1) * n / per_second;
                     std::thread::sleep(due.saturating_sub(begun.elapsed()));
-                    producer.send(record);
+                    producer.send(&record);
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 producer.flush();
             }
         });
         Load { stop, sent, thread: Some(thread) }
-    }
-
-    /// Whether it still sends.
-    pub fn runs(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Waits for its end; returns how many records it sent.
@@ -78,23 +74,19 @@ impl Drop for Load {
 /// Sends all of it at once, and waits.
 pub fn all_at_once(broker: &Broker, topics: &Topics, args: &Args) -> usize {
     let producer = Producer::new(broker, Partitioner::Librdkafka);
-    let records = records(topics, args);
-    for record in &records {
-        producer.send(record);
-    }
+    let sent = records(topics, args).inspect(|record| producer.send(record)).count();
     producer.flush();
-    records.len()
+    sent
 }
 
 /// What `generate` makes of these flags, as records.
-pub fn records(topics: &Topics, args: &Args) -> Vec<Outgoing> {
+pub fn records(topics: &Topics, args: &Args) -> impl Iterator<Item = Outgoing> + use<> {
     let mut generator = Generator::new(args).expect("flags that fit together");
-    let mut line = Vec::new();
-    let mut records = Vec::new();
-    while generator.next_line(&mut line) {
-        records.push(record(topics, std::mem::take(&mut line)));
-    }
-    records
+    let topics = topics.clone();
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        generator.next_line(&mut line).then(|| record(&topics, line))
+    })
 }
 
 fn record(topics: &Topics, line: Vec<u8>) -> Outgoing {
