@@ -7,6 +7,7 @@
 //! | [`source`] | Kafka: polling, assignment, watermarks, the producers; the embedded broker |
 //! | [`wire`] | bytes → event, every mode and version; or a dead letter |
 //! | [`domain`] | pure: money, events, cells, and the fold of an event into a cell |
+//! | [`decisions`] | the topic that outlives a lost store: births, homes, what operators decided |
 //! | [`projector`] | the loop: decode, fold, commit; dead letters, quarantine, halts |
 //! | [`store`] | one atomic commit, checked loads, reads in one round trip; Redis, and memory |
 //! | [`api`] | the two views, authentication, errors, freshness, health |
@@ -18,6 +19,7 @@
 
 pub mod api;
 pub mod config;
+pub mod decisions;
 pub mod domain;
 pub mod ops;
 pub mod projector;

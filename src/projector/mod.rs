@@ -30,9 +30,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{generation::Birth, metrics::Metrics};
+use self::metrics::Metrics;
 use crate::{
     config,
+    decisions::{self, Birth, DecisionsError},
     domain::{FingerprintKey, PartitionId, Rules, Subject},
     source::{
         Cluster,
@@ -72,7 +73,7 @@ impl Shared {
     /// Fills a store that lost everything again, from what the decisions topic says.
     async fn bear(&self) -> Result<(), StoreError> {
         let cluster = self.cluster.clone();
-        let decisions = tokio::task::spawn_blocking(move || generation::read(&cluster)).await;
+        let decisions = tokio::task::spawn_blocking(move || decisions::read(&cluster)).await;
         let decisions = match decisions {
             Ok(Ok(decisions)) => decisions,
             Ok(Err(error)) => return Err(StoreError::Transient { reason: error.to_string() }),
@@ -187,7 +188,7 @@ pub async fn start(
     })
     .await?;
     until_answered("store", || give_birth(store.as_ref(), &birth)).await?;
-    let homes = until_answered("decisions", || async { generation::read(&cluster) }).await?.homes;
+    let homes = until_answered("decisions", || async { decisions::read(&cluster) }).await?.homes;
     let rules = Rules::new(&birth.parameters).context("the generation's parameters")?;
 
     let stop = CancellationToken::new();
@@ -268,7 +269,19 @@ impl Retriable for TopicError {
 
 impl Retriable for generation::GenerationError {
     fn is_retriable(&self) -> bool {
-        matches!(self, generation::GenerationError::Unanswered(_))
+        match self {
+            generation::GenerationError::Unanswered(_) => true,
+            generation::GenerationError::Decisions(error) => error.is_retriable(),
+            generation::GenerationError::NoBeginning { .. } | generation::GenerationError::Pinned { .. } => {
+                false
+            }
+        }
+    }
+}
+
+impl Retriable for DecisionsError {
+    fn is_retriable(&self) -> bool {
+        matches!(self, DecisionsError::Unanswered(_))
     }
 }
 

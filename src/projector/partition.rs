@@ -16,12 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     cache::{Cache, Slot},
-    dead_letters,
-    generation::{self, Decision},
-    hash,
+    dead_letters, hash,
     metrics::Metrics,
 };
 use crate::{
+    decisions::{self, Decision},
     domain::{
         AccountId, Cell, Checkpoint, Class, Compared, CustomerId, Event, Ignored, LastRecord, Offset,
         Outcome, PartitionId, RecordAt, Rejection, Subject, Time, Topic, fold,
@@ -683,7 +682,7 @@ impl<'a> Session<'a> {
                 partition: cell.home(),
             };
             let (cluster, producer) = (self.shared.cluster.clone(), self.shared.producer.clone());
-            let recorded = async move { generation::record(&cluster, &producer, &decision).await };
+            let recorded = async move { decisions::record(&cluster, &producer, &decision).await };
             self.pending.dead_letters.push(recorded.boxed());
         }
         let customers = match cell {

@@ -130,6 +130,14 @@ impl Batch {
         start..self.arena.len()
     }
 
+    /// Forgets the records and keeps the memory.
+    pub fn clear(&mut self) {
+        self.advance = None;
+        self.arena.clear();
+        self.headers.clear();
+        self.records.clear();
+    }
+
     /// How many records.
     pub fn len(&self) -> usize {
         self.records.len()

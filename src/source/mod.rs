@@ -16,6 +16,7 @@ pub mod batch;
 pub mod embedded;
 pub mod poller;
 pub mod producer;
+pub mod scan;
 pub mod topics;
 pub mod watch;
 
@@ -90,6 +91,9 @@ impl Cluster {
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "true"),
             ("auto.offset.reset", "error"),
+            // The default waits a second once the prefetch is full.
+            ("fetch.queue.backoff.ms", "10"),
+            ("fetch.wait.max.ms", "100"),
             ("isolation.level", isolation),
         ])
         .create()

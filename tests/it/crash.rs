@@ -64,7 +64,14 @@ fn a_projector_killed_under_load_with_poison_sets_every_dead_letter_aside_once()
     let broker = kafka::shared();
     let topics = broker.topics(3);
     let redis = redis::Server::start();
-    let args = Args { events: 10_000_000, accounts: 300, customers: 100, poison: 40_000, seed: 2, ..Args::default() };
+    let args = Args {
+        events: 10_000_000,
+        accounts: 300,
+        customers: 100,
+        poison: 40_000,
+        seed: 2,
+        ..Args::default()
+    };
     let load = Load::start(broker, &topics, &args, 3_000);
     for round in 0..8 {
         killed_under_way(&topics, &redis, round);

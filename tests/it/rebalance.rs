@@ -51,7 +51,8 @@ fn projectors_that_join_leave_and_die_under_load_change_no_balance() {
     let broker = kafka::shared();
     let topics = broker.topics(6);
     let redis = redis::Server::start();
-    let args = Args { events: 10_000_000, accounts: 500, customers: 200, poison: 4_000, seed: 4, ..Args::default() };
+    let args =
+        Args { events: 10_000_000, accounts: 500, customers: 200, poison: 4_000, seed: 4, ..Args::default() };
     let load = Load::start(broker, &topics, &args, 3_000);
     let start = || Product::start("project", &topics, &redis.url(), &settings());
 

@@ -11,11 +11,11 @@ use std::{
 
 use balance_projector::{
     config,
+    decisions::{Birth, Decisions},
     domain::{
         AccountId, Cell, Class, CustomerId, Due, Offset, PartitionId, RecordAt, Rejection, Rules, Subject,
         Time, Topic, fold,
     },
-    projector::generation::{Birth, Decision, Decisions},
     store::{CellKey, Generation, Quarantine, contents::Contents, redis::RedisStore},
     wire,
 };
@@ -179,15 +179,8 @@ pub fn dump(redis_url: &str) -> Contents {
 pub fn decisions(broker: &Broker, topics: &Topics) -> Decisions {
     let mut decisions = Decisions::default();
     for record in oracle::read(broker, &topics.decisions, 1).remove(0) {
-        match serde_json::from_slice(&record.value.expect("a value")).expect("a decision") {
-            Decision::Born(birth) => {
-                decisions.births.entry(birth.generation).or_insert(birth);
-            }
-            Decision::Home { topic, subject, partition } => {
-                let subject = Subject::of_key(topic, &subject).expect("an id");
-                decisions.homes.entry(subject).or_insert(partition);
-            }
-        }
+        let value = record.value.expect("a value");
+        decisions.adopt(serde_json::from_slice(&value).expect("a decision"));
     }
     decisions
 }

@@ -1,0 +1,386 @@
+//! The decisions topic: what outlives a lost store. Births of generations, homes of subjects, and everything that
+//! an operator decided, each with who, when and why.
+//!
+//! One partition, kept for ever, read from its beginning at every start and followed from then on. Where two
+//! records contradict each other, their order in the topic decides: the first birth of a generation and the first
+//! home of a subject count; of everything else the newest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Offset as KafkaOffset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::Message,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    domain::{Offset, Parameters, PartitionId, Subject, Time, Topic},
+    source::{
+        Cluster,
+        producer::{Outgoing, Producer},
+    },
+    store::Generation,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A record of the decisions topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Decision {
+    /// A generation begins.
+    Born(Birth),
+    /// A subject showed up in a second partition: this one is its home.
+    Home {
+        /// Its topic.
+        topic: Topic,
+        /// The whole id.
+        subject: String,
+        /// The partition in which its first event was folded.
+        partition: i32,
+    },
+    /// What to do with a record that was set aside.
+    Patch(Patch),
+    /// Two generations were compared.
+    Compared(Comparison),
+    /// Readers were pointed to a generation.
+    Promoted {
+        /// What they read before.
+        from: Generation,
+        /// What they read from now on.
+        to: Generation,
+        /// Who, when and why.
+        act: Act,
+    },
+    /// A generation is fed no more, and deleted.
+    Retired {
+        /// Which one.
+        generation: Generation,
+        /// Who, when and why.
+        act: Act,
+    },
+    /// Folding is to stand still.
+    Paused {
+        /// In which generation.
+        generation: Generation,
+        /// One topic, or all.
+        topic: Option<Topic>,
+        /// Who, when and why.
+        act: Act,
+    },
+    /// Folding is to go on.
+    Resumed {
+        /// In which generation.
+        generation: Generation,
+        /// One topic, or all.
+        topic: Option<Topic>,
+        /// Who, when and why.
+        act: Act,
+    },
+}
+
+/// Who decided, when, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// The operator's name, as the system knows it.
+    pub who: String,
+    /// By the clock of the operator's machine; informs, and decides nothing.
+    pub at: Time,
+    /// In the operator's words; empty where none were asked for.
+    pub why: String,
+}
+
+/// A patch on the log: how to fold the record at a position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    /// The record's partition.
+    pub partition: PartitionId,
+    /// The record's offset.
+    pub offset: Offset,
+    /// Its key, where it has a usable one.
+    pub key: Option<String>,
+    /// What to do.
+    pub remedy: Remedy,
+    /// Who, when and why.
+    pub act: Act,
+}
+
+/// What to do with a record that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remedy {
+    /// Fold it again as it stands: whatever was in its way is mended.
+    Retry,
+    /// Pass over it; its number is used up.
+    Skip,
+    /// Fold this event in its place: a structured `CloudEvents` event.
+    Replace(String),
+    /// Fold it as new, though it cannot be told from a repeat.
+    Accept,
+}
+
+/// What a comparison of two generations came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The generation that was held still.
+    pub candidate: Generation,
+    /// The one that it was compared with.
+    pub with: Generation,
+    /// Cells compared.
+    pub cells: u64,
+    /// Differences that nobody expected.
+    pub differences: u64,
+    /// Differences that were named as expected.
+    pub expected: u64,
+    /// Who, when and why.
+    pub act: Act,
+}
+
+/// How a generation began. The first birth of a generation in the topic is the one that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth {
+    /// Tells two births of one generation apart.
+    pub id: Uuid,
+    /// Which generation.
+    pub generation: Generation,
+    /// The topics, by what they carry.
+    pub topics: BTreeMap<Topic, BirthTopic>,
+    /// Everything besides the log on which a cell depends.
+    pub parameters: Parameters,
+    /// Readers are pointed to it from its birth: the first generation of a deployment.
+    pub active: bool,
+}
+
+/// A topic as a generation pins it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BirthTopic {
+    /// Its name on the broker.
+    pub name: String,
+    /// The first offset to fold, per partition.
+    pub starts: Vec<Offset>,
+}
+
+impl Birth {
+    /// Where a partition starts; `None` for one that did not exist at the birth.
+    pub fn start(&self, id: PartitionId) -> Option<Offset> {
+        self.topics.get(&id.topic)?.starts.get(usize::try_from(id.partition).ok()?).copied()
+    }
+
+    /// Every partition with its start.
+    pub fn starts(&self) -> Vec<(PartitionId, Offset)> {
+        let of_topic = |(topic, born): (&Topic, &BirthTopic)| {
+            let topic = *topic;
+            (0..)
+                .zip(born.starts.clone())
+                .map(move |(partition, start)| (PartitionId { topic, partition }, start))
+        };
+        self.topics.iter().flat_map(of_topic).collect()
+    }
+
+    /// How many partitions each topic had.
+    pub fn counts(&self) -> BTreeMap<Topic, usize> {
+        self.topics.iter().map(|(topic, born)| (*topic, born.starts.len())).collect()
+    }
+}
+
+/// The decisions topic, read whole.
+#[derive(Debug, Clone, Default)]
+pub struct Decisions {
+    /// The first birth of each generation.
+    pub births: BTreeMap<Generation, Birth>,
+    /// The recorded homes.
+    pub homes: HashMap<Subject, i32>,
+    /// The newest patch of each record.
+    pub patches: BTreeMap<(PartitionId, Offset), Patch>,
+    /// The newest comparison of each generation as the candidate.
+    pub comparisons: BTreeMap<Generation, Comparison>,
+    /// The generation that readers were pointed to last, where an operator did.
+    pub promoted: Option<Generation>,
+    /// Generations that are fed no more.
+    pub retired: BTreeSet<Generation>,
+    /// What stands still: a generation, whole or by topic.
+    pub paused: BTreeMap<(Generation, Option<Topic>), Act>,
+}
+
+/// The decisions topic cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DecisionsError {
+    /// A record cannot be read.
+    #[error(
+        "record {offset} of topic {topic} is not a decision that this version knows ({reason}): upgrade, or correct the topic's name"
+    )]
+    Unreadable {
+        /// The topic's name.
+        topic: String,
+        /// Which record.
+        offset: i64,
+        /// Why not.
+        reason: String,
+    },
+    /// Worth another try.
+    #[error("the broker did not answer: {0}")]
+    Unanswered(#[from] KafkaError),
+}
+
+impl Decisions {
+    /// Takes the next record of the topic in.
+    pub fn adopt(&mut self, decision: Decision) {
+        match decision {
+            Decision::Born(birth) => {
+                self.births.entry(birth.generation).or_insert(birth);
+            }
+            Decision::Home { topic, subject, partition } => {
+                if let Ok(subject) = Subject::of_key(topic, &subject) {
+                    self.homes.entry(subject).or_insert(partition);
+                }
+            }
+            Decision::Patch(patch) => {
+                self.patches.insert((patch.partition, patch.offset), patch);
+            }
+            Decision::Compared(comparison) => {
+                self.comparisons.insert(comparison.candidate, comparison);
+            }
+            Decision::Promoted { to, .. } => self.promoted = Some(to),
+            Decision::Retired { generation, .. } => {
+                self.retired.insert(generation);
+            }
+            Decision::Paused { generation, topic, act } => {
+                self.paused.insert((generation, topic), act);
+            }
+            Decision::Resumed { generation, topic: Some(topic), .. } => {
+                self.paused.remove(&(generation, Some(topic)));
+            }
+            Decision::Resumed { generation, topic: None, .. } => {
+                self.paused.retain(|(paused, _), _| *paused != generation);
+            }
+        }
+    }
+
+    /// Whether a topic of a generation is to stand still.
+    pub fn is_paused(&self, generation: Generation, topic: Topic) -> bool {
+        [None, Some(topic)].into_iter().any(|topic| self.paused.contains_key(&(generation, topic)))
+    }
+}
+
+/// Reads the topic from its beginning to the end that it has now; blocking.
+pub fn read(cluster: &Cluster) -> Result<Decisions, DecisionsError> {
+    Ok(Follower::start(cluster)?.decisions)
+}
+
+/// Reads the topic to its end, and goes on until `stop`: every change is published.
+pub fn follow(
+    cluster: &Cluster,
+    stop: CancellationToken,
+) -> Result<(watch::Receiver<Arc<Decisions>>, JoinHandle<()>), DecisionsError> {
+    let mut follower = Follower::start(cluster)?;
+    let (sender, receiver) = watch::channel(Arc::new(follower.decisions.clone()));
+    let thread = std::thread::Builder::new().name("decisions".to_owned());
+    let join = thread
+        .spawn(move || {
+            while !stop.is_cancelled() {
+                match follower.poll() {
+                    Ok(true) => drop(sender.send(Arc::new(follower.decisions.clone()))),
+                    Ok(false) => {}
+                    // What was read stands; nothing newer is known until the broker answers or the record can be read.
+                    Err(error) => {
+                        tracing::warn!(%error, "decisions are not followed");
+                        std::thread::sleep(Duration::from_secs(1));
+                    }
+                }
+            }
+        })
+        .map_err(|error| KafkaError::ClientCreation(format!("no thread for the decisions: {error}")))?;
+    Ok((receiver, join))
+}
+
+struct Follower {
+    topic: String,
+    consumer: BaseConsumer,
+    decisions: Decisions,
+}
+
+impl Follower {
+    fn start(cluster: &Cluster) -> Result<Self, DecisionsError> {
+        let consumer = cluster.inquirer("read_committed")?;
+        let topic = cluster.settings().decisions_topic.clone();
+        let (low, end) = consumer.fetch_watermarks(&topic, 0, TIMEOUT)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic, 0, KafkaOffset::Offset(low))?;
+        consumer.assign(&list)?;
+        let mut follower = Follower { topic, consumer, decisions: Decisions::default() };
+        let started = Instant::now();
+        let mut next = low;
+        while next < end {
+            if started.elapsed() > TIMEOUT {
+                return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut).into());
+            }
+            match follower.consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(message)) => {
+                    next = Offset(message.offset()).next().0;
+                    let decision = parse(&follower.topic, message.offset(), message.payload())?;
+                    follower.decisions.adopt(decision);
+                }
+            }
+        }
+        Ok(follower)
+    }
+
+    /// Waits a moment for the next record; whether there was one.
+    fn poll(&mut self) -> Result<bool, DecisionsError> {
+        match self.consumer.poll(Duration::from_millis(100)) {
+            None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(false),
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(message)) => {
+                let decision = parse(&self.topic, message.offset(), message.payload())?;
+                self.decisions.adopt(decision);
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn parse(topic: &str, offset: i64, value: Option<&[u8]>) -> Result<Decision, DecisionsError> {
+    serde_json::from_slice(value.unwrap_or_default()).map_err(|error| DecisionsError::Unreadable {
+        topic: topic.to_owned(),
+        offset,
+        reason: error.to_string(),
+    })
+}
+
+/// Publishes a decision and waits until it is acknowledged.
+pub async fn record(cluster: &Cluster, producer: &Producer, decision: &Decision) -> Result<(), KafkaError> {
+    let key = match decision {
+        Decision::Born(Birth { generation, .. })
+        | Decision::Compared(Comparison { candidate: generation, .. })
+        | Decision::Promoted { to: generation, .. }
+        | Decision::Retired { generation, .. }
+        | Decision::Paused { generation, .. }
+        | Decision::Resumed { generation, .. } => format!("generation/{}", generation.0),
+        Decision::Home { topic, subject, .. } => format!("home/{}/{subject}", cluster.topic_name(*topic)),
+        Decision::Patch(Patch { partition, offset, .. }) => {
+            format!("patch/{}@{offset}", cluster.display(*partition))
+        }
+    };
+    let value = serde_json::to_vec(decision)
+        .map_err(|error| KafkaError::ClientCreation(format!("a decision could not be written: {error}")))?;
+    let record = Outgoing {
+        topic: cluster.settings().decisions_topic.clone(),
+        key: Some(key.into_bytes()),
+        value: Some(value),
+        headers: Vec::new(),
+    };
+    producer.write(&record).await
+}

@@ -1,0 +1,147 @@
+//! Reads a stretch of one partition again, outside the group: for redrives, comparisons, audits, explanations.
+
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Offset as KafkaOffset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use super::{
+    Cluster,
+    batch::{Batch, Stored},
+};
+use crate::domain::{Offset, PartitionId, Time};
+
+/// Without a record or an end for this long, the broker is held to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Records handed over at once: one arena, read in place.
+const BATCH_RECORDS: usize = 500;
+
+/// The stretch cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// Retention has removed its head, or the topic was made anew.
+    #[error("{partition} holds offsets {low} to {high}, offset {from} is asked for: the records are gone")]
+    Gone {
+        /// As operators know it.
+        partition: String,
+        /// The low watermark.
+        low: i64,
+        /// The high watermark.
+        high: i64,
+        /// What was asked for.
+        from: i64,
+    },
+    /// Worth another try.
+    #[error("the broker did not answer: {0}")]
+    Unanswered(#[from] KafkaError),
+}
+
+/// A consumer for stretches, one after the other. Blocking: keep it off the asynchronous threads.
+pub struct Scan {
+    cluster: Cluster,
+    consumer: BaseConsumer,
+}
+
+impl Scan {
+    /// Reads what is committed, as the fold does.
+    pub fn new(cluster: &Cluster) -> Result<Self, KafkaError> {
+        Ok(Scan { cluster: cluster.clone(), consumer: cluster.inquirer("read_committed")? })
+    }
+
+    /// The low watermark and the last stable offset: where a stretch may begin and end.
+    pub fn bounds(&self, id: PartitionId) -> Result<(Offset, Offset), KafkaError> {
+        let (low, high) = super::watermarks(&self.cluster, &self.consumer, id, Duration::from_secs(10))?;
+        Ok((Offset(low), Offset(high)))
+    }
+
+    /// The first offset whose Kafka timestamp is not before `time`; `None` where all are older.
+    pub fn offset_at(&self, id: PartitionId, time: Time) -> Result<Option<Offset>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        let at = KafkaOffset::Offset(time.0.as_millisecond());
+        list.add_partition_offset(self.cluster.topic_name(id.topic), id.partition, at)?;
+        let answer = self.consumer.offsets_for_times(list, Duration::from_secs(10))?;
+        let offset =
+            answer.elements().first().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset);
+        Ok(match offset {
+            Some(KafkaOffset::Offset(offset)) => Some(Offset(offset)),
+            _ => None,
+        })
+    }
+
+    /// Hands over the records of `from..to` in order until `each` breaks or the stretch ends; the offset at which
+    /// to go on. `to` may lie past the last record: markers of transactions stand between.
+    pub fn read(
+        &self,
+        id: PartitionId,
+        from: Offset,
+        to: Offset,
+        mut each: impl FnMut(&Stored<'_>) -> ControlFlow<()>,
+    ) -> Result<Offset, ScanError> {
+        if from >= to {
+            return Ok(from);
+        }
+        let (low, high) = self.bounds(id)?;
+        if from < low || from > high {
+            let partition = self.cluster.display(id);
+            return Err(ScanError::Gone { partition, low: low.0, high: high.0, from: from.0 });
+        }
+        let topic = self.cluster.topic_name(id.topic);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, id.partition, KafkaOffset::Offset(from.0))?;
+        self.consumer.assign(&list)?;
+        let read = self.follow(from, to, &mut each);
+        self.consumer.assign(&TopicPartitionList::new())?;
+        read
+    }
+
+    fn follow(
+        &self,
+        from: Offset,
+        to: Offset,
+        each: &mut impl FnMut(&Stored<'_>) -> ControlFlow<()>,
+    ) -> Result<Offset, ScanError> {
+        let mut next = from;
+        let mut heard = Instant::now();
+        let mut batch = Batch::new(0);
+        while next < to {
+            let mut ended = false;
+            match self.consumer.poll(Duration::from_millis(100)) {
+                None => {
+                    if heard.elapsed() > PATIENCE {
+                        let silent = RDKafkaErrorCode::OperationTimedOut;
+                        return Err(KafkaError::MessageConsumption(silent).into());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => ended = true,
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    next = Offset(rdkafka::Message::offset(&message)).next();
+                    if next <= to {
+                        batch.push(&message);
+                    }
+                    if next < to && batch.len() < BATCH_RECORDS {
+                        continue;
+                    }
+                }
+            }
+            for record in batch.iter() {
+                if each(&record).is_break() {
+                    return Ok(record.offset.next());
+                }
+            }
+            batch.clear();
+            // What is committed ends here: what is left of the stretch is markers, or belongs to nobody yet.
+            if ended {
+                return Ok(next.max(to));
+            }
+        }
+        Ok(to)
+    }
+}
