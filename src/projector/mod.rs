@@ -8,6 +8,7 @@ mod dead_letters;
 pub mod generation;
 mod metrics;
 mod partition;
+mod quarantine;
 
 use std::{
     collections::{BTreeMap, HashMap},

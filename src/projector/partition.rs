@@ -16,14 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     cache::{Cache, Slot},
-    dead_letters, hash,
+    hash,
     metrics::Metrics,
 };
 use crate::{
-    decisions::{self, Decision},
     domain::{
-        AccountId, Cell, Checkpoint, Class, Compared, CustomerId, Event, Ignored, LastRecord, Offset,
-        Outcome, PartitionId, RecordAt, Rejection, Subject, Time, Topic, fold,
+        AccountId, Cell, Checkpoint, Compared, CustomerId, Event, Ignored, LastRecord, Offset, Outcome,
+        PartitionId, RecordAt, Rejection, Subject, Time, Topic, fold,
     },
     source::{
         batch::{Batch, Stored},
@@ -37,7 +36,6 @@ use crate::{
 };
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
-const POISON_WINDOW: Duration = Duration::from_mins(1);
 
 /// Owns a partition until `stop`, or until the task is aborted because it was lost.
 pub(super) async fn own(
@@ -143,7 +141,7 @@ enum Ended {
 }
 
 /// Why a batch was not folded to its end.
-enum Interrupt {
+pub(super) enum Interrupt {
     Refused(StoreError),
     Halt(Halt),
 }
@@ -156,12 +154,12 @@ impl From<StoreError> for Interrupt {
 
 /// What is folded and not yet sent.
 #[derive(Default)]
-struct Pending {
+pub(super) struct Pending {
     /// Each once.
     cells: Vec<CellKey>,
     dues: HashMap<(AccountId, CustomerId), bool>,
-    quarantines: HashMap<Subject, QuarantineWrite>,
-    dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
+    pub(super) quarantines: HashMap<Subject, QuarantineWrite>,
+    pub(super) dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
 }
 
 impl Pending {
@@ -171,23 +169,23 @@ impl Pending {
 }
 
 /// One claim of one partition.
-struct Session<'a> {
-    shared: &'a Shared,
-    id: PartitionId,
+pub(super) struct Session<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) id: PartitionId,
     progress: &'a Progress,
     /// The number of the claim, on every batch polled for it.
     claim: u64,
     /// What the last commit sent leaves behind.
     sent: Position,
     /// What the last commit acknowledged left behind.
-    acknowledged: Position,
+    pub(super) acknowledged: Position,
     acknowledged_any: bool,
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Position, StoreError>>>,
-    cache: Cache,
-    quarantined: HashMap<Subject, Quarantine>,
-    pending: Pending,
+    pub(super) cache: Cache,
+    pub(super) quarantined: HashMap<Subject, Quarantine>,
+    pub(super) pending: Pending,
     /// Where the fold stands.
-    next: Offset,
+    pub(super) next: Offset,
     last: Option<LastRecord>,
     /// The record before the checkpoint, to be read again before anything is folded.
     to_verify: Option<LastRecord>,
@@ -197,7 +195,7 @@ struct Session<'a> {
     /// Samples of the end below where the fold already stood when they were asked for, one after the other.
     ends_short: u32,
     caught_up: Option<Instant>,
-    poison: VecDeque<Instant>,
+    pub(super) poison: VecDeque<Instant>,
     halt: Option<Halt>,
     suspect_round: u64,
     beat: Beat,
@@ -504,7 +502,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn decode_cell(&self, key: &CellKey, bytes: &[u8]) -> Result<Cell, Interrupt> {
+    pub(super) fn decode_cell(&self, key: &CellKey, bytes: &[u8]) -> Result<Cell, Interrupt> {
         let cell = match key {
             CellKey::Account(_) => {
                 Cell::decode_account(bytes).map(|account| Cell::Account(Box::new(account)))
@@ -576,121 +574,6 @@ impl<'a> Session<'a> {
             *entry = *entry || born || effect.due_born;
         }
         Ok(())
-    }
-
-    /// A mark may be there without the position that it came with, where a script stopped half way: what lies
-    /// before it, and the record itself, do not wait.
-    fn waits(&self, subject: &Subject, offset: Offset) -> bool {
-        self.quarantined.get(subject).is_some_and(|quarantine| offset > quarantine.offset)
-    }
-
-    fn wait_behind(&mut self, subject: &Subject) {
-        let Some(quarantine) = self.quarantined.get_mut(subject) else { return };
-        quarantine.waiting = quarantine.waiting.saturating_add(1);
-        let quarantine = quarantine.clone();
-        let write = self.pending.quarantines.entry(subject.clone()).or_insert_with(|| QuarantineWrite {
-            subject: subject.clone(),
-            quarantine: quarantine.clone(),
-            customers: Vec::new(),
-            unless_changed: None,
-        });
-        write.quarantine = quarantine;
-    }
-
-    /// A record that cannot be applied: to the dead-letter topic, and its key on hold.
-    async fn set_aside(
-        &mut self,
-        record: &Stored<'_>,
-        subject: Option<&Subject>,
-        rejection: &Rejection,
-    ) -> Result<(), Interrupt> {
-        if subject.is_some() {
-            self.count_poison()?;
-        }
-        tracing::warn!(
-            partition = %self.id, offset = record.offset.0, class = %rejection.class, "dead letter"
-        );
-        self.shared.standing.metrics.dead_letter(rejection.class, subject.is_some());
-        let outgoing = dead_letters::outgoing(&self.shared.cluster, self.id, record, rejection);
-        let producer = self.shared.producer.clone();
-        self.pending.dead_letters.push(async move { dead_letters::write(&producer, outgoing).await }.boxed());
-        let Some(subject) = subject else { return Ok(()) };
-        let quarantine = Quarantine {
-            partition: self.id,
-            offset: record.offset,
-            class: rejection.class,
-            since: Time::from_millis(record.timestamp_ms),
-            waiting: 0,
-        };
-        let (customers, unless_changed) = self.who_is_told(subject, rejection.class).await?;
-        self.quarantined.insert(subject.clone(), quarantine.clone());
-        let write = QuarantineWrite { subject: subject.clone(), quarantine, customers, unless_changed };
-        self.pending.quarantines.insert(subject.clone(), write);
-        Ok(())
-    }
-
-    fn count_poison(&mut self) -> Result<(), Interrupt> {
-        let now = Instant::now();
-        while self.poison.front().is_some_and(|at| now.duration_since(*at) > POISON_WINDOW) {
-            self.poison.pop_front();
-        }
-        if self.poison.len() >= self.shared.settings.poison_keys_max {
-            let partition = self.shared.cluster.display(self.id);
-            return Err(Interrupt::Halt(Halt {
-                reason: format!(
-                    "{partition} had more than {} new keys with dead letters within a minute, next at offset {}: a bad release upstream",
-                    self.shared.settings.poison_keys_max, self.next
-                ),
-                remedy: "mend the publisher; then restart, or raise projector.poison_keys_max to set them all aside".to_owned(),
-            }));
-        }
-        self.poison.push_back(now);
-        Ok(())
-    }
-
-    /// The customers to mark, and what must still hold when they are.
-    async fn who_is_told(
-        &mut self,
-        subject: &Subject,
-        class: Class,
-    ) -> Result<(Vec<CustomerId>, Option<(CellKey, Bytes)>), Interrupt> {
-        let key = cell_key(subject);
-        let lives_here = self
-            .cache
-            .get_mut(&key)
-            .and_then(|slot| slot.cell.as_ref())
-            .map(|cell| cell.home() == self.id.partition);
-        if lives_here == Some(true) {
-            let customers = match self.cache.get_mut(&key).and_then(|slot| slot.cell.as_ref()) {
-                Some(Cell::Account(account)) => account.customers(),
-                Some(Cell::Customer(_)) | None => Vec::new(),
-            };
-            return Ok((customers, None));
-        }
-        // The cell is another partition's, or nobody's yet: what is read now must still stand at the commit.
-        let values = self
-            .shared
-            .store
-            .load(self.shared.generation, self.id, self.acknowledged, std::slice::from_ref(&key))
-            .await?;
-        let bytes = values.into_iter().next().flatten().unwrap_or_default();
-        let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(&key, &bytes)?) };
-        if let (Class::Moved, Some(cell)) = (class, &cell) {
-            let decision = Decision::Home {
-                topic: self.id.topic,
-                subject: subject.as_str().to_owned(),
-                partition: cell.home(),
-            };
-            let (cluster, producer) = (self.shared.cluster.clone(), self.shared.producer.clone());
-            let recorded = async move { decisions::record(&cluster, &producer, &decision).await };
-            self.pending.dead_letters.push(recorded.boxed());
-        }
-        let customers = match cell {
-            Some(Cell::Account(account)) => account.customers(),
-            Some(Cell::Customer(_)) | None => Vec::new(),
-        };
-        self.cache.remove(&key);
-        Ok((customers, Some((key, bytes))))
     }
 
     fn is_half_full(&self) -> bool {
@@ -816,7 +699,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn cell_key(subject: &Subject) -> CellKey {
+pub(super) fn cell_key(subject: &Subject) -> CellKey {
     match subject {
         Subject::Account(id) => CellKey::Account(id.clone()),
         Subject::Customer(id) => CellKey::Customer(id.clone()),

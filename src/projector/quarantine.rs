@@ -1,0 +1,136 @@
+//! Records that cannot be applied, and the keys that they put on hold in a partition.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+
+use super::{
+    dead_letters,
+    partition::{Interrupt, Session, cell_key},
+};
+use crate::{
+    decisions::{self, Decision},
+    domain::{Cell, Class, CustomerId, Offset, Rejection, Subject, Time},
+    source::batch::Stored,
+    store::{CellKey, Halt, Quarantine, QuarantineWrite},
+};
+
+const POISON_WINDOW: Duration = Duration::from_mins(1);
+
+impl Session<'_> {
+    /// A mark may be there without the position that it came with, where a script stopped half way: what lies
+    /// before it, and the record itself, do not wait.
+    pub(super) fn waits(&self, subject: &Subject, offset: Offset) -> bool {
+        self.quarantined.get(subject).is_some_and(|quarantine| offset > quarantine.offset)
+    }
+
+    pub(super) fn wait_behind(&mut self, subject: &Subject) {
+        let Some(quarantine) = self.quarantined.get_mut(subject) else { return };
+        quarantine.waiting = quarantine.waiting.saturating_add(1);
+        let quarantine = quarantine.clone();
+        let write = self.pending.quarantines.entry(subject.clone()).or_insert_with(|| QuarantineWrite {
+            subject: subject.clone(),
+            quarantine: quarantine.clone(),
+            customers: Vec::new(),
+            unless_changed: None,
+        });
+        write.quarantine = quarantine;
+    }
+
+    /// A record that cannot be applied: to the dead-letter topic, and its key on hold.
+    pub(super) async fn set_aside(
+        &mut self,
+        record: &Stored<'_>,
+        subject: Option<&Subject>,
+        rejection: &Rejection,
+    ) -> Result<(), Interrupt> {
+        if subject.is_some() {
+            self.count_poison()?;
+        }
+        tracing::warn!(
+            partition = %self.id, offset = record.offset.0, class = %rejection.class, "dead letter"
+        );
+        self.shared.standing.metrics.dead_letter(rejection.class, subject.is_some());
+        let outgoing = dead_letters::outgoing(&self.shared.cluster, self.id, record, rejection);
+        let producer = self.shared.producer.clone();
+        self.pending.dead_letters.push(async move { dead_letters::write(&producer, outgoing).await }.boxed());
+        let Some(subject) = subject else { return Ok(()) };
+        let quarantine = Quarantine {
+            partition: self.id,
+            offset: record.offset,
+            class: rejection.class,
+            since: Time::from_millis(record.timestamp_ms),
+            waiting: 0,
+        };
+        let (customers, unless_changed) = self.who_is_told(subject, rejection.class).await?;
+        self.quarantined.insert(subject.clone(), quarantine.clone());
+        let write = QuarantineWrite { subject: subject.clone(), quarantine, customers, unless_changed };
+        self.pending.quarantines.insert(subject.clone(), write);
+        Ok(())
+    }
+
+    fn count_poison(&mut self) -> Result<(), Interrupt> {
+        let now = Instant::now();
+        while self.poison.front().is_some_and(|at| now.duration_since(*at) > POISON_WINDOW) {
+            self.poison.pop_front();
+        }
+        if self.poison.len() >= self.shared.settings.poison_keys_max {
+            let partition = self.shared.cluster.display(self.id);
+            return Err(Interrupt::Halt(Halt {
+                reason: format!(
+                    "{partition} had more than {} new keys with dead letters within a minute, next at offset {}: a bad release upstream",
+                    self.shared.settings.poison_keys_max, self.next
+                ),
+                remedy: "mend the publisher; then restart, or raise projector.poison_keys_max to set them all aside".to_owned(),
+            }));
+        }
+        self.poison.push_back(now);
+        Ok(())
+    }
+
+    /// The customers to mark, and what must still hold when they are.
+    async fn who_is_told(
+        &mut self,
+        subject: &Subject,
+        class: Class,
+    ) -> Result<(Vec<CustomerId>, Option<(CellKey, Bytes)>), Interrupt> {
+        let key = cell_key(subject);
+        let lives_here = self
+            .cache
+            .get_mut(&key)
+            .and_then(|slot| slot.cell.as_ref())
+            .map(|cell| cell.home() == self.id.partition);
+        if lives_here == Some(true) {
+            let customers = match self.cache.get_mut(&key).and_then(|slot| slot.cell.as_ref()) {
+                Some(Cell::Account(account)) => account.customers(),
+                Some(Cell::Customer(_)) | None => Vec::new(),
+            };
+            return Ok((customers, None));
+        }
+        // The cell is another partition's, or nobody's yet: what is read now must still stand at the commit.
+        let values = self
+            .shared
+            .store
+            .load(self.shared.generation, self.id, self.acknowledged, std::slice::from_ref(&key))
+            .await?;
+        let bytes = values.into_iter().next().flatten().unwrap_or_default();
+        let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(&key, &bytes)?) };
+        if let (Class::Moved, Some(cell)) = (class, &cell) {
+            let decision = Decision::Home {
+                topic: self.id.topic,
+                subject: subject.as_str().to_owned(),
+                partition: cell.home(),
+            };
+            let (cluster, producer) = (self.shared.cluster.clone(), self.shared.producer.clone());
+            let recorded = async move { decisions::record(&cluster, &producer, &decision).await };
+            self.pending.dead_letters.push(recorded.boxed());
+        }
+        let customers = match cell {
+            Some(Cell::Account(account)) => account.customers(),
+            Some(Cell::Customer(_)) | None => Vec::new(),
+        };
+        self.cache.remove(&key);
+        Ok((customers, Some((key, bytes))))
+    }
+}
