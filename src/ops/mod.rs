@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub mod check_config;
+pub mod consent;
 pub mod demo;
 pub mod generate;
 pub mod hash_password;
