@@ -77,6 +77,13 @@ pub fn not_found(request: &HeaderMap) -> Reply {
     reply
 }
 
+/// A method that is none of this view's, on another path too.
+pub fn method_not_allowed(request: &HeaderMap) -> Reply {
+    let mut reply = error(&Refused::Method, "");
+    echo(&mut reply, request);
+    reply
+}
+
 /// A fault of this program.
 pub fn broken(request: &HeaderMap) -> Reply {
     let mut reply = error(&Refused::Broken, "");

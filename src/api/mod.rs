@@ -31,6 +31,7 @@ mod freshness;
 mod headers;
 mod metrics;
 mod min_position;
+mod openapi;
 mod reply;
 mod router;
 mod server;

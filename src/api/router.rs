@@ -17,6 +17,7 @@ use super::{
     customer_balance,
     freshness::Freshness,
     metrics::{Metrics, View},
+    openapi,
     reply::Reply,
     settings::Settings,
 };
@@ -31,13 +32,17 @@ pub struct Api {
     pub(super) basic: BasicAuth,
     pub(super) bearer: BearerAuth,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) document: openapi::Document,
 }
 
 /// The paths of both views; all others say "not found" in the form of the view that they are nearest to.
 ///
 /// Paths are taken as they are: a slash too many is another path.
 pub fn router(api: Arc<Api>) -> Router {
-    paths(&api.settings.account_base_paths, any(customer), &any(account)).fallback(nothing).with_state(api)
+    paths(&api.settings.account_base_paths, any(customer), &any(account))
+        .route(openapi::PATH, any(document))
+        .fallback(nothing)
+        .with_state(api)
 }
 
 fn paths<S: Clone + Send + Sync + 'static>(
@@ -64,6 +69,10 @@ async fn account(State(api): State<Arc<Api>>, request: Request) -> Reply {
     let Some(id) = segment(parts.uri.path()) else { return not_found(&api, &parts).await };
     let answer = account_balance::answer(&api, &parts, id);
     api.observe(View::Account, answer, || account_balance::broken(&parts.headers)).await
+}
+
+async fn document(State(api): State<Arc<Api>>, request: Request) -> Reply {
+    api.document.answer(request.method(), request.headers())
 }
 
 async fn nothing(State(api): State<Arc<Api>>, request: Request) -> Reply {

@@ -13,6 +13,7 @@ use super::{
     connections::{self, Bounds},
     freshness::Freshness,
     metrics::Metrics,
+    openapi,
     router::{self, Api},
     settings::Settings,
 };
@@ -29,6 +30,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The description of the views is none.
+    #[error("the description of the views cannot be made")]
+    Document(#[from] serde_json::Error),
 }
 
 /// Both views, bound and not yet answering.
@@ -58,7 +62,8 @@ impl Server {
         let basic = BasicAuth::new(std::mem::take(&mut settings.users), settings.credential_cache);
         let bearer = BearerAuth::new(std::mem::take(&mut settings.tokens));
         let freshness = Arc::new(freshness);
-        let api = Arc::new(Api { settings, clock, store, freshness, basic, bearer, metrics });
+        let document = openapi::Document::of(&settings)?;
+        let api = Arc::new(Api { settings, clock, store, freshness, basic, bearer, metrics, document });
         Ok(Server { listener, address, api })
     }
 

@@ -6,7 +6,9 @@
 mod account;
 mod connections;
 mod customer;
+mod described;
 mod honesty;
+mod openapi;
 mod world;
 
 #[test]

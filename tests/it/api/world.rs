@@ -38,6 +38,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::described;
+
 /// Today in every test is 6 January 2019, in Prague.
 pub const NOW: &str = "2019-01-06T11:00:00Z";
 pub const GENERATION: Generation = Generation(1);
@@ -394,6 +396,7 @@ impl Served {
         let (at, admin_at) = (server.local_addr(), admin.local_addr());
         tokio::spawn(admin.run(shutdown.clone()));
         let running = tokio::spawn(server.run(shutdown.clone()));
+        described::note(at).await;
         Served { at, admin: admin_at, readiness, shutdown, running }
     }
 
@@ -484,7 +487,9 @@ pub async fn send(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &s
         write!(request, "{name}: {value}\r\n").unwrap();
     }
     request.push_str("\r\n");
-    raw(at, request.as_bytes()).await
+    let answer = raw(at, request.as_bytes()).await;
+    described::check(at, method, path, &answer);
+    answer
 }
 
 /// Sends these bytes and reads until the server closes.
