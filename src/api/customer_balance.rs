@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::OnQuarantine,
-    domain::{AccountId, Amount, Cell, CellError, Currency, CustomerId, Due, LastPayment},
+    domain::{AccountId, Amount, Cell, CellError, Currency, CustomerId, LastPayment},
 };
 use bytes::Bytes;
 
@@ -115,7 +115,8 @@ async fn balance(api: &Api, request: &Parts, segment: &str) -> Result<Served, Re
     if let LastPayment::Forgotten { since } = last_payment {
         incomplete_since = Some(incomplete_since.map_or(since, |earlier| earlier.min(since)));
     }
-    let exists = !read.dues.is_empty() || cell.as_ref().is_some_and(crate::domain::Customer::exists);
+    let total = total(&id, &read.accounts)?;
+    let exists = !matches!(total, Total::NoDue) || cell.as_ref().is_some_and(crate::domain::Customer::exists);
     if incomplete_since.is_some() && (settings.on_quarantine == OnQuarantine::Refuse || !exists) {
         return Err(Refused::Unavailable(Unavailable::Quarantined));
     }
@@ -128,7 +129,7 @@ async fn balance(api: &Api, request: &Parts, segment: &str) -> Result<Served, Re
         LastPayment::None | LastPayment::Forgotten { .. } => (None, None),
     };
     let profile = cell.as_ref().and_then(|cell| cell.profile());
-    let total = match total(&read.dues)? {
+    let total = match total {
         Total::Owed(total) => Some(total.to_short()),
         Total::NoDue => None,
         Total::SeveralCurrencies => {
@@ -161,23 +162,26 @@ enum Total {
 }
 
 /// The sum of the dues; those of zero have no currency.
-fn total(dues: &[(AccountId, Bytes)]) -> Result<Total, Refused> {
+fn total(customer: &CustomerId, accounts: &[(AccountId, Bytes)]) -> Result<Total, Refused> {
     let mut sum = Amount::ZERO;
     let mut of: Option<Currency> = None;
-    for (_, due) in dues {
-        let due = Due::decode(due).map_err(|error| unreadable(&error))?;
-        for (currency, amount) in due.amounts.iter().filter(|(_, amount)| !amount.is_zero()) {
+    let mut owes = false;
+    for (_, cell) in accounts {
+        let account = Cell::decode_account(cell).map_err(|error| unreadable(&error))?;
+        let Some(due) = account.due(customer) else { continue };
+        owes = true;
+        for (currency, amount) in due.iter().filter(|(_, amount)| !amount.is_zero()) {
             if of.replace(*currency).is_some_and(|other| other != *currency) {
                 return Ok(Total::SeveralCurrencies);
             }
             sum = sum.wide_add(*amount).ok_or(Refused::Broken)?;
         }
     }
-    Ok(if dues.is_empty() { Total::NoDue } else { Total::Owed(sum) })
+    Ok(if owes { Total::Owed(sum) } else { Total::NoDue })
 }
 
 fn unreadable(error: &CellError) -> Refused {
-    tracing::error!(%error, "a customer's cell or due cannot be read");
+    tracing::error!(%error, "a customer's cell or an account's cannot be read");
     Refused::Broken
 }
 

@@ -237,10 +237,10 @@ impl Account {
     pub fn customers(&self) -> Vec<CustomerId> {
         self.dues.iter().map(|due| due.customer.clone()).collect()
     }
-    /// The image of a customer's due on it.
-    pub fn due(&self, customer: &CustomerId) -> Option<Due> {
+    /// What a customer owes on it per currency, signed and never zero; `None` for one who never came to owe.
+    pub fn due(&self, customer: &CustomerId) -> Option<&[(Currency, Amount)]> {
         let due = self.dues.iter().find(|due| due.customer == *customer)?;
-        Some(Due { home: self.home, applied: self.applied, amounts: due.amounts.clone() })
+        Some(&due.amounts)
     }
 
     /// Folds an event that comes from the account's home. On `Err` nothing has changed.
@@ -542,7 +542,7 @@ impl Account {
         }
         self.dues.reserve_exact(1);
         self.dues.push(HeldDue { customer: customer.clone(), amounts: Vec::new() });
-        Effect { due: Some(customer.clone()), due_born: true, ..Effect::applied() }
+        Effect { owing: Some(customer.clone()), ..Effect::applied() }
     }
 
     fn sets_due(&mut self, customer: Option<&CustomerId>, currency: Currency, amount: Amount) -> Effect {
@@ -554,7 +554,7 @@ impl Account {
             let at = due.amounts.partition_point(|(known, _)| *known < currency);
             due.amounts.insert(at, (currency, amount));
         }
-        Effect { due: Some(due.customer.clone()), ..born }
+        born
     }
 
     /// Ends a pending entry, where there is one.
@@ -879,38 +879,6 @@ impl Mark {
     fn unpack(from: &mut Unpacker<'_>, base: Time) -> Result<Self, CellError> {
         let as_of = from.time(base)?;
         Ok(Mark { as_of, stated: from.amount()?, ours: from.amount()?, offset: from.offset()? })
-    }
-}
-
-/// What a customer owes on one account: the image that the customer's view reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
-    /// The account's home partition.
-    pub home: i32,
-    /// The account's `applied` when the image was taken.
-    pub applied: Offset,
-    /// What is owed per currency, signed and never zero; empty where nothing is.
-    pub amounts: Vec<(Currency, Amount)>,
-}
-
-impl Due {
-    /// The packed, versioned form.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(24);
-        let mut out = Packer::new(&mut bytes, Kind::Due);
-        out.signed(i64::from(self.home));
-        out.offset(self.applied);
-        pack_amounts(&mut out, &self.amounts);
-        bytes
-    }
-    /// Reads the packed form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CellError> {
-        let mut from = Unpacker::new(bytes, Kind::Due)?;
-        let home = from.signed()?;
-        let home = i32::try_from(home).map_err(|_| from.broken("a partition past 32 bits"))?;
-        let due = Due { home, applied: from.offset()?, amounts: unpack_amounts(&mut from)? };
-        from.end()?;
-        Ok(due)
     }
 }
 

@@ -26,10 +26,8 @@ pub struct CellError(pub String);
 pub struct Effect {
     /// Whether it was applied.
     pub outcome: Outcome,
-    /// The customer whose due on the account it opened or moved; its image is to be written.
-    pub due: Option<CustomerId>,
-    /// That customer is new to the account.
-    pub due_born: bool,
+    /// The customer who is new to the account: its reads are to look into this cell from now on.
+    pub owing: Option<CustomerId>,
     /// How a statement compared, for the counters.
     pub compared: Option<Compared>,
 }
@@ -148,11 +146,11 @@ pub fn fold(
 
 impl Effect {
     pub(super) const fn applied() -> Self {
-        Effect { outcome: Outcome::Applied, due: None, due_born: false, compared: None }
+        Effect { outcome: Outcome::Applied, owing: None, compared: None }
     }
 
     pub(super) const fn ignored(why: Ignored) -> Self {
-        Effect { outcome: Outcome::Ignored(why), due: None, due_born: false, compared: None }
+        Effect { outcome: Outcome::Ignored(why), owing: None, compared: None }
     }
 }
 

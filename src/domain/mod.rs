@@ -18,7 +18,7 @@ mod rejection;
 mod seen;
 mod time;
 
-pub use account::{Account, BalanceType, CreditLine, Drift, Due, Figure, FigureError};
+pub use account::{Account, BalanceType, CreditLine, Drift, Figure, FigureError};
 pub use amount::{Amount, AmountError};
 pub use checkpoint::{Checkpoint, LastRecord, Offset, PartitionId, RecordAt, Topic};
 pub use currency::Currency;

@@ -127,7 +127,7 @@ mod tests {
                 from: self.position,
                 to,
                 cells: Vec::new(),
-                dues: Vec::new(),
+                owing: Vec::new(),
                 quarantines: quarantines.into_iter().collect(),
                 state: Some(state),
             };

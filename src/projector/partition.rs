@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use rdkafka::error::KafkaError;
@@ -21,15 +20,15 @@ use super::{
 };
 use crate::{
     domain::{
-        AccountId, Cell, Checkpoint, Compared, CustomerId, Event, Ignored, LastRecord, Offset, Outcome,
-        PartitionId, RecordAt, Rejection, Subject, Time, Topic, fold,
+        Cell, Checkpoint, Compared, Event, Ignored, LastRecord, Offset, Outcome, PartitionId, RecordAt,
+        Rejection, Subject, Time, Topic, fold,
     },
     source::{
         batch::{Batch, Stored},
         poller::Progress,
     },
     store::{
-        CellKey, CellWrite, Claimed, Commit, DueWrite, Halt, PartitionState, Position, Quarantine,
+        CellKey, CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine,
         QuarantineWrite, StoreError, Token,
     },
     wire,
@@ -157,7 +156,7 @@ impl From<StoreError> for Interrupt {
 pub(super) struct Pending {
     /// Each once.
     cells: Vec<CellKey>,
-    dues: HashMap<(AccountId, CustomerId), bool>,
+    owing: Vec<Owing>,
     pub(super) quarantines: HashMap<Subject, QuarantineWrite>,
     pub(super) dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
 }
@@ -564,14 +563,12 @@ impl<'a> Session<'a> {
         if effect.outcome == Outcome::Ignored(Ignored::Replayed) {
             return Ok(());
         }
-        let born = !slot.stored;
         // Until its commit is acknowledged the store may not have it.
         if std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT {
             self.pending.cells.push(key);
         }
-        if let (Subject::Account(account), Some(customer)) = (subject, effect.due) {
-            let entry = self.pending.dues.entry((account.clone(), customer)).or_insert(false);
-            *entry = *entry || born || effect.due_born;
+        if let (Subject::Account(account), Some(customer)) = (subject, effect.owing) {
+            self.pending.owing.push(Owing { customer, account: account.clone() });
         }
         Ok(())
     }
@@ -624,22 +621,12 @@ impl<'a> Session<'a> {
         let to = self.catch_up(to);
         let state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
         let cells = pending.cells.iter().filter_map(|key| self.cell_write(key)).collect();
-        let dues = pending.dues.iter().filter_map(|((account, customer), born)| {
-            let slot = self.cache.get_mut(&CellKey::Account(account.clone()))?;
-            let Some(Cell::Account(cell)) = &slot.cell else { return None };
-            Some(DueWrite {
-                customer: customer.clone(),
-                account: account.clone(),
-                value: Bytes::from(cell.due(customer)?.encode()),
-                born: *born,
-            })
-        });
         let commit = Commit {
             generation: self.shared.generation,
             partition: self.id,
             from: self.sent,
             to,
-            dues: dues.collect(),
+            owing: pending.owing,
             cells,
             quarantines: pending.quarantines.into_values().collect(),
             state,

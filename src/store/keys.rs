@@ -5,7 +5,7 @@
 //! | `{bp}:active` | the number of the generation that readers are served |
 //! | `{bp}:g1:pos`, `:state` | hashes, a field per partition: [`Position`] packed, heartbeat as JSON |
 //! | `{bp}:g1:a:<account>`, `:c:<customer>` | cells |
-//! | `{bp}:g1:d:<customer>` | hash: account → packed due |
+//! | `{bp}:g1:d:<customer>` | set: the accounts on which the customer owes, or once did |
 //! | `{bp}:g1:qa:<account>`, `:qc:<customer>` | hashes: partition → quarantine as JSON |
 //! | `{bp}:g1:qd:<customer>` | hash: `<account>/<partition>` → quarantine of an account with a due |
 //! | `{bp}:g1:qi:<partition>` | hash: key → quarantine; what an owner loads when it claims |
@@ -29,8 +29,8 @@ pub struct Keys {
 pub enum Name {
     /// A cell.
     Cell(CellKey),
-    /// The dues of a customer.
-    Dues(CustomerId),
+    /// The accounts on which a customer owes.
+    Owing(CustomerId),
     /// The marks of an account, one per partition.
     AccountQuarantine(AccountId),
     /// The marks of a customer's own key, one per partition.
@@ -70,7 +70,7 @@ impl Keys {
     pub fn key(&self, name: &Name) -> String {
         match name {
             Name::Cell(cell) => self.cell(cell),
-            Name::Dues(id) => self.dues(id),
+            Name::Owing(id) => self.owing(id),
             Name::AccountQuarantine(id) => self.account_quarantine(id),
             Name::CustomerQuarantine(id) => self.customer_quarantine(id),
             Name::DueQuarantine(id) => self.due_quarantine(id),
@@ -88,6 +88,11 @@ impl Keys {
         }
     }
 
+    /// The start of the key of every account's cell.
+    pub fn accounts(&self) -> String {
+        self.of("a:", "")
+    }
+
     /// An account's cell.
     pub fn account(&self, id: &AccountId) -> String {
         self.of("a:", id.as_str())
@@ -98,8 +103,8 @@ impl Keys {
         self.of("c:", id.as_str())
     }
 
-    /// Hash: account → due.
-    pub fn dues(&self, id: &CustomerId) -> String {
+    /// Set: the accounts on which the customer owes, or once did.
+    pub fn owing(&self, id: &CustomerId) -> String {
         self.of("d:", id.as_str())
     }
 
@@ -156,7 +161,7 @@ impl Keys {
             None if rest == "state" => Some(Name::States),
             Some(("a", id)) => account(id).map(CellKey::Account).map(Name::Cell),
             Some(("c", id)) => customer(id).map(CellKey::Customer).map(Name::Cell),
-            Some(("d", id)) => customer(id).map(Name::Dues),
+            Some(("d", id)) => customer(id).map(Name::Owing),
             Some(("qa", id)) => account(id).map(Name::AccountQuarantine),
             Some(("qc", id)) => customer(id).map(Name::CustomerQuarantine),
             Some(("qd", id)) => customer(id).map(Name::DueQuarantine),
@@ -245,7 +250,7 @@ mod tests {
             (Name::States, "{bp}:g12:state"),
             (Name::Cell(CellKey::Account(account.clone())), "{bp}:g12:a:a.1-_Z"),
             (Name::Cell(CellKey::Customer(customer.clone())), "{bp}:g12:c:c"),
-            (Name::Dues(customer.clone()), "{bp}:g12:d:c"),
+            (Name::Owing(customer.clone()), "{bp}:g12:d:c"),
             (Name::AccountQuarantine(account), "{bp}:g12:qa:a.1-_Z"),
             (Name::CustomerQuarantine(customer.clone()), "{bp}:g12:qc:c"),
             (Name::DueQuarantine(customer), "{bp}:g12:qd:c"),

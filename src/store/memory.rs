@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    AccountRead, CellKey, Claimed, Commit, CustomerRead, Generation, PartitionState, Position, Quarantine,
-    ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
+    AccountRead, CellKey, Claimed, Commit, CustomerRead, Generation, Owing, PartitionState, Position,
+    Quarantine, ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
 };
 use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subject};
 
@@ -65,7 +65,7 @@ impl Held {
     fn served(&self) -> Option<(Snapshot, &Contents)> {
         static EMPTY: Contents = Contents {
             cells: BTreeMap::new(),
-            dues: BTreeMap::new(),
+            owing: BTreeMap::new(),
             quarantines: BTreeMap::new(),
             due_quarantines: BTreeMap::new(),
             index: BTreeMap::new(),
@@ -115,13 +115,12 @@ impl Contents {
                 }
             }
         }
-        for due in &commit.dues {
-            self.dues.entry(due.customer.clone()).or_default().insert(due.account.clone(), due.value.clone());
-            let marks = self.quarantines.get(&Subject::Account(due.account.clone()));
-            if let Some(marks) = marks.filter(|_| due.born) {
-                let copies = self.due_quarantines.entry(due.customer.clone()).or_default();
+        for Owing { customer, account } in &commit.owing {
+            self.owing.entry(customer.clone()).or_default().insert(account.clone());
+            if let Some(marks) = self.quarantines.get(&Subject::Account(account.clone())) {
+                let copies = self.due_quarantines.entry(customer.clone()).or_default();
                 for (partition, mark) in marks {
-                    copies.insert((due.account.clone(), *partition), mark.clone());
+                    copies.insert((account.clone(), *partition), mark.clone());
                 }
             }
         }
@@ -231,14 +230,17 @@ impl ReadStore for MemoryStore {
 
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
         Ok(self.lock().served().map(|(snapshot, contents)| {
-            let dues = contents.dues.get(id).into_iter().flatten();
+            let owing = contents.owing.get(id).into_iter().flatten();
+            let account = |id: &AccountId| {
+                Some((id.clone(), contents.cells.get(&CellKey::Account(id.clone()))?.clone()))
+            };
             let mut quarantines = contents.quarantines_of(&Subject::Customer(id.clone()));
             quarantines
                 .extend(contents.due_quarantines.get(id).into_iter().flat_map(BTreeMap::values).cloned());
             CustomerRead {
                 snapshot,
                 cell: contents.cells.get(&CellKey::Customer(id.clone())).cloned(),
-                dues: dues.map(|(account, due)| (account.clone(), due.clone())).collect(),
+                accounts: owing.filter_map(account).collect(),
                 quarantines,
             }
         }))

@@ -53,18 +53,15 @@ pub struct CellWrite {
     pub born: bool,
 }
 
-/// What a customer owes on one account: an image of the account's cell, one field of the customer's dues.
+/// A customer is new to an account: from now on the customer's reads look into that account's cell.
+///
+/// Marks of a quarantine of the account that stand already are copied to the customer by the same script.
 #[derive(Debug, Clone)]
-pub struct DueWrite {
+pub struct Owing {
     /// Who owes.
     pub customer: CustomerId,
     /// On which account.
     pub account: AccountId,
-    /// The encoded [`crate::domain::Due`].
-    pub value: Bytes,
-    /// The customer is new to the account: marks of a quarantine of the account that another partition
-    /// wrote are copied to the customer by the same script.
-    pub born: bool,
 }
 
 /// A key on hold in one partition.
@@ -143,8 +140,8 @@ pub struct Commit {
     pub to: Checkpoint,
     /// Cells, each at most once.
     pub cells: Vec<CellWrite>,
-    /// Dues, each at most once.
-    pub dues: Vec<DueWrite>,
+    /// Who comes to owe on which account, each at most once.
+    pub owing: Vec<Owing>,
     /// Keys on hold.
     pub quarantines: Vec<QuarantineWrite>,
     /// The heartbeat, where one is due.
@@ -270,8 +267,8 @@ pub struct CustomerRead {
     pub snapshot: Snapshot,
     /// The encoded [`crate::domain::Customer`].
     pub cell: Option<Bytes>,
-    /// The encoded [`crate::domain::Due`] of each account.
-    pub dues: Vec<(AccountId, Bytes)>,
+    /// The encoded [`crate::domain::Account`] of each account on which the customer owes or once did.
+    pub accounts: Vec<(AccountId, Bytes)>,
     /// Why the customer, or an account with a due, is on hold.
     pub quarantines: Vec<Quarantine>,
 }
@@ -282,7 +279,7 @@ pub trait ReadStore: Send + Sync {
     /// An account's cell and what tells whether to believe it.
     async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError>;
 
-    /// A customer's cell and dues, and what tells whether to believe them.
+    /// A customer's cell, the accounts with a due, and what tells whether to believe them.
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError>;
 
     /// Positions and heartbeats of every partition of the active generation.

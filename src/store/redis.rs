@@ -1,17 +1,17 @@
 //! The store in Redis: scripts for whatever must be atomic, reads of many callers in one call.
 //!
 //! The Redis user needs `~<prefix>:*` and `+evalsha +script|load +info +get +mget +set +mset +exists +hget
-//! +hset +hsetnx +hgetall +hvals +del +scan`; one that only reads needs none of `set`, `mset`, `hset`,
-//! `hsetnx`, `del` and `scan`.
+//! +hset +hsetnx +hgetall +hvals +sadd +smembers +del +scan`; one that only reads needs none of `set`, `mset`,
+//! `hset`, `hsetnx`, `sadd`, `del` and `scan`.
 
-use std::{borrow::Cow, sync::Mutex, time::Duration};
+use std::{sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use super::{
-    CellKey, CellWrite, Claimed, Commit, DueWrite, Generation, PartitionState, Position, Quarantine,
+    CellKey, CellWrite, Claimed, Commit, Generation, Owing, PartitionState, Position, Quarantine,
     QuarantineWrite, StoreError, Token, WriteStore,
     keys::{self, Keys},
 };
@@ -146,7 +146,7 @@ impl RedisStore {
         let rehearsed = self.rehearse(&keys, partition, &account, &customer).await;
         let mut del = redis::cmd("DEL");
         del.arg(keys.pointer()).arg(keys.positions()).arg(keys.states());
-        del.arg(keys.account(&account)).arg(keys.dues(&customer)).arg(keys.account_quarantine(&account));
+        del.arg(keys.account(&account)).arg(keys.owing(&customer)).arg(keys.account_quarantine(&account));
         del.arg(keys.due_quarantine(&customer)).arg(keys.index(partition));
         let cleared = self.writer.call(&del).await;
         rehearsed.and(cleared.map(|_| ()))
@@ -182,19 +182,13 @@ impl RedisStore {
             waiting_records: 0,
             owner: "check".to_owned(),
         };
-        let born = DueWrite {
-            customer: customer.clone(),
-            account: account.clone(),
-            value: value.clone(),
-            born: true,
-        };
         let mut commit = Commit {
             generation: Generation(0),
             partition,
             from: claimed.position,
             to: Checkpoint { commit: 1, ..claimed.position.checkpoint },
             cells: vec![CellWrite { key: cell.clone(), value: value.clone(), born: true }],
-            dues: vec![born],
+            owing: vec![Owing { customer: customer.clone(), account: account.clone() }],
             quarantines: vec![QuarantineWrite {
                 subject: Subject::Account(account.clone()),
                 quarantine: mark,
@@ -363,16 +357,16 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
     let (born, known): (Vec<&CellWrite>, Vec<&CellWrite>) = commit.cells.iter().partition(|cell| cell.born);
     let guards: Vec<&(CellKey, Bytes)> =
         commit.quarantines.iter().filter_map(|mark| mark.unless_changed.as_ref()).collect();
-    let copies: Vec<&DueWrite> = commit.dues.iter().filter(|due| due.born).collect();
     let fields = quarantine_fields(keys, commit)?;
-    let (dues, marks) = (due_hashes(keys, &commit.dues), mark_hashes(&fields));
+    let (owing, marks) = (&commit.owing, mark_hashes(&fields));
 
-    let counts = [2, commit.cells.len(), guards.len(), dues.len(), copies.len(), copies.len(), marks.len()];
+    let owing_keys = owing.len().saturating_mul(3);
+    let counts = [2, commit.cells.len(), guards.len(), owing_keys, marks.len()];
     let key_count = counts.into_iter().fold(0, usize::saturating_add);
     let cell_bytes =
         commit.cells.iter().map(|cell| cell.value.len().saturating_add(64)).fold(512, usize::saturating_add);
-    let due_bytes = commit.dues.len().saturating_mul(160);
-    let mut command = Cmd::with_capacity(key_count.saturating_mul(3), cell_bytes.saturating_add(due_bytes));
+    let owing_bytes = owing.len().saturating_mul(200);
+    let mut command = Cmd::with_capacity(key_count.saturating_mul(3), cell_bytes.saturating_add(owing_bytes));
     command.arg("EVALSHA").arg(&code.hash).arg(key_count);
 
     command.arg(keys.positions()).arg(keys.states());
@@ -382,17 +376,17 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
     for (key, _) in &guards {
         command.arg(keys.cell(key));
     }
-    for hash in &dues {
-        command.arg(hash.key.as_ref());
+    for Owing { customer, .. } in owing {
+        command.arg(keys.owing(customer));
     }
-    for due in &copies {
-        command.arg(keys.account_quarantine(&due.account));
+    for Owing { account, .. } in owing {
+        command.arg(keys.account_quarantine(account));
     }
-    for due in &copies {
-        command.arg(keys.due_quarantine(&due.customer));
+    for Owing { customer, .. } in owing {
+        command.arg(keys.due_quarantine(customer));
     }
     for hash in &marks {
-        command.arg(hash.key.as_ref());
+        command.arg(hash.key);
     }
 
     let to = Position { token: commit.from.token, checkpoint: commit.to };
@@ -402,28 +396,28 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
         None => command.arg(""),
     };
     command.arg(commit.cells.len()).arg(born.len()).arg(guards.len());
-    command.arg(dues.len()).arg(copies.len()).arg(marks.len());
+    command.arg(owing.len()).arg(marks.len());
     for cell in born.iter().chain(&known) {
         command.arg(cell.value.as_ref());
     }
     for (_, value) in &guards {
         command.arg(value.as_ref());
     }
-    for hash in dues.iter().chain(&marks) {
+    for Owing { account, .. } in owing {
+        command.arg(account.as_str());
+    }
+    for hash in &marks {
         command.arg(hash.fields.len().saturating_mul(2));
         for (name, value) in &hash.fields {
             command.arg(*name).arg(*value);
         }
-    }
-    for due in &copies {
-        command.arg(format!("{}/", due.account.as_str()));
     }
     Ok(command)
 }
 
 /// The fields of one `HSET`.
 struct Hash<'a> {
-    key: Cow<'a, str>,
+    key: &'a str,
     fields: Vec<(&'a str, &'a [u8])>,
 }
 
@@ -436,21 +430,6 @@ struct MarkField {
     index: bool,
 }
 
-/// Dues, grouped by customer: an `HSET` costs as much as several fields.
-fn due_hashes<'a>(keys: &Keys, dues: &'a [DueWrite]) -> Vec<Hash<'a>> {
-    let mut hashes = Vec::with_capacity(dues.len());
-    let mut sorted: Vec<&DueWrite> = dues.iter().collect();
-    sorted.sort_by(|a, b| a.customer.cmp(&b.customer));
-    for same in sorted.chunk_by(|a, b| a.customer == b.customer) {
-        for chunk in same.chunks(HSET_FIELDS_MAX) {
-            let Some(first) = chunk.first() else { continue };
-            let fields = chunk.iter().map(|due| (due.account.as_str(), due.value.as_ref())).collect();
-            hashes.push(Hash { key: Cow::Owned(keys.dues(&first.customer)), fields });
-        }
-    }
-    hashes
-}
-
 /// Marks, grouped by hash, the partition's index last.
 fn mark_hashes(fields: &[MarkField]) -> Vec<Hash<'_>> {
     let mut hashes = Vec::new();
@@ -461,7 +440,7 @@ fn mark_hashes(fields: &[MarkField]) -> Vec<Hash<'_>> {
         for chunk in same.chunks(HSET_FIELDS_MAX) {
             let Some(first) = chunk.first() else { continue };
             let fields = chunk.iter().map(|mark| (mark.name.as_str(), mark.value.as_slice())).collect();
-            hashes.push(Hash { key: Cow::Borrowed(first.key.as_str()), fields });
+            hashes.push(Hash { key: first.key.as_str(), fields });
         }
     }
     hashes
@@ -477,7 +456,7 @@ fn quarantine_fields(keys: &Keys, commit: &Commit) -> Result<Vec<MarkField>, Sto
             Subject::Account(id) => {
                 // The script copies the marks that stand already: not this one.
                 let new =
-                    commit.dues.iter().filter(|due| due.born && due.account == *id).map(|due| &due.customer);
+                    commit.owing.iter().filter(|owing| owing.account == *id).map(|owing| &owing.customer);
                 for customer in mark.customers.iter().chain(new) {
                     let (key, name) = (keys.due_quarantine(customer), keys::due_field(id, partition));
                     fields.push(MarkField { key, name, value: value.clone(), index: false });

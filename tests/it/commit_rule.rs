@@ -727,7 +727,7 @@ impl<'a> World<'a> {
             from: session.sent,
             to,
             cells,
-            dues: Vec::new(),
+            owing: Vec::new(),
             quarantines: decided.map(|bit| mark(p, bit)).into_iter().collect(),
             state: None,
         };

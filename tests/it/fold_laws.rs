@@ -125,7 +125,7 @@ fn seen(log: &Log) -> Vec<String> {
         Some(Cell::Account(account)) => {
             lines.push(format!("{} {:?} {:?}", account.is_closed(), account.customers(), log.drifts()));
             for customer in account.customers() {
-                lines.push(format!("{:?}", account.due(&customer).unwrap().amounts));
+                lines.push(format!("{:?}", account.due(&customer).unwrap()));
             }
             for currency in account.currencies() {
                 for balance_type in [BalanceType::Prcd, BalanceType::Itbd, BalanceType::Clav] {

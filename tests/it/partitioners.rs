@@ -71,7 +71,7 @@ fn told(cells: &BTreeMap<CellKey, Cell>) -> BTreeMap<CellKey, String> {
                     (*currency, [BalanceType::Prcd, BalanceType::Itbd, BalanceType::Clav].map(of_type))
                 };
                 let figures: Vec<_> = account.currencies().iter().map(figure).collect();
-                let due = |customer| account.due(customer).map(|due| due.amounts);
+                let due = |customer| account.due(customer).map(<[_]>::to_vec);
                 let dues: Vec<_> = account.customers().iter().map(due).collect();
                 format!("{figures:?} {:?} {dues:?} {:?}", account.customers(), account.drifts())
             }

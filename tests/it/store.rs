@@ -8,7 +8,7 @@ use balance_projector::{
         AccountId, Checkpoint, Class, CustomerId, LastRecord, Offset, PartitionId, Subject, Time, Topic,
     },
     store::{
-        CellKey, CellWrite, Commit, DueWrite, Generation, Halt, PartitionState, Position, Quarantine,
+        CellKey, CellWrite, Commit, Generation, Halt, Owing, PartitionState, Position, Quarantine,
         QuarantineWrite, ReadStore, StoreError, Token, WriteStore,
         contents::Contents,
         keys::Keys,
@@ -225,13 +225,8 @@ fn cell(id: &str, value: &str, born: bool) -> CellWrite {
     CellWrite { key: account_cell(id), value: Bytes::copy_from_slice(value.as_bytes()), born }
 }
 
-fn due(owes: &str, on: &str, value: &str, born: bool) -> DueWrite {
-    DueWrite {
-        customer: customer(owes),
-        account: account(on),
-        value: Bytes::copy_from_slice(value.as_bytes()),
-        born,
-    }
+fn owing(who: &str, on: &str) -> Owing {
+    Owing { customer: customer(who), account: account(on) }
 }
 
 fn quarantine(partition: PartitionId, offset: i64) -> Quarantine {
@@ -270,7 +265,7 @@ fn step(partition: PartitionId, from: Position) -> Commit {
         from,
         to,
         cells: vec![],
-        dues: vec![],
+        owing: vec![],
         quarantines: vec![],
         state: None,
     }
@@ -286,7 +281,7 @@ async fn a_commit_writes_cells_dues_marks_state_and_position(store: &Fixture) {
     // Values are bytes: no encoding is assumed.
     let raw = Bytes::from_static(b"\x00\xff\r\n$5");
     commit.cells = vec![cell("a", "A", true), CellWrite { value: raw.clone(), ..cell("b", "", true) }];
-    commit.dues = vec![due("c", "a", "10", false), due("c", "b", "20", false), due("d", "a", "30", false)];
+    commit.owing = vec![owing("c", "a"), owing("c", "b"), owing("d", "a"), owing("d", "unwritten")];
     commit.quarantines = vec![
         mark(Subject::Account(account("a")), quarantine(L0, 4), &["c", "d"]),
         mark(Subject::Account(account("z")), quarantine(L0, 5), &[]),
@@ -296,12 +291,15 @@ async fn a_commit_writes_cells_dues_marks_state_and_position(store: &Fixture) {
     store.activate(None, G1).await.unwrap();
 
     let held = store.dump(G1).await;
-    assert_eq!(held.cells, BTreeMap::from([(account_cell("a"), "A".into()), (account_cell("b"), raw)]));
     assert_eq!(
-        held.dues,
+        held.cells,
+        BTreeMap::from([(account_cell("a"), "A".into()), (account_cell("b"), raw.clone())])
+    );
+    assert_eq!(
+        held.owing,
         BTreeMap::from([
-            (customer("c"), BTreeMap::from([(account("a"), "10".into()), (account("b"), "20".into())])),
-            (customer("d"), BTreeMap::from([(account("a"), "30".into())])),
+            (customer("c"), [account("a"), account("b")].into()),
+            (customer("d"), [account("a"), account("unwritten")].into()),
         ])
     );
     let by_subject = [("a", quarantine(L0, 4)), ("z", quarantine(L0, 5))];
@@ -323,10 +321,12 @@ async fn a_commit_writes_cells_dues_marks_state_and_position(store: &Fixture) {
     assert_eq!(read.quarantines, [quarantine(L0, 4)]);
     let read = store.customer(&customer("c")).await.unwrap().unwrap();
     assert_eq!(read.cell, None);
-    let mut dues = read.dues;
-    dues.sort();
-    assert_eq!(dues, [(account("a"), Bytes::from("10")), (account("b"), Bytes::from("20"))]);
+    let mut accounts = read.accounts;
+    accounts.sort();
+    assert_eq!(accounts, [(account("a"), Bytes::from("A")), (account("b"), raw)]);
     assert_eq!(read.quarantines, [quarantine(L0, 4)]);
+    let read = store.customer(&customer("d")).await.unwrap().unwrap();
+    assert_eq!(read.accounts, [(account("a"), Bytes::from("A"))], "an account without a cell says nothing");
 }
 
 async fn a_commit_that_does_not_chain_writes_nothing(store: &Fixture) {
@@ -335,7 +335,7 @@ async fn a_commit_that_does_not_chain_writes_nothing(store: &Fixture) {
     store.commit(&first).await.unwrap();
     let chained = Commit {
         cells: vec![cell("a", "A2", false), cell("b", "B", true)],
-        dues: vec![due("c", "a", "10", true)],
+        owing: vec![owing("c", "a")],
         quarantines: vec![mark(Subject::Account(account("q")), quarantine(L0, 4), &["c"])],
         state: Some(state(2)),
         ..step(L0, after(&first))
@@ -416,13 +416,8 @@ async fn a_new_due_takes_over_the_marks_of_its_account(store: &Fixture) {
     }
     let from = store.claimed(L0, OURS).await;
     let own = mark(Subject::Account(account("b")), quarantine(L0, 6), &[]);
-    let dues = vec![
-        due("new", "a", "1", true),
-        due("old", "a", "1", false),
-        due("new", "free", "1", true),
-        due("same", "b", "1", true),
-    ];
-    store.commit(&Commit { dues, quarantines: vec![own], ..step(L0, from) }).await.unwrap();
+    let owing = vec![owing("new", "a"), owing("new", "free"), owing("same", "b")];
+    store.commit(&Commit { owing, quarantines: vec![own], ..step(L0, from) }).await.unwrap();
     let marks = BTreeMap::from([
         (customer("new"), [L1, P0].map(|p| ((account("a"), p), quarantine(p, 4))).into()),
         // Marked by this very commit, which did not know of the customer.
@@ -518,7 +513,7 @@ async fn reads_are_of_the_active_generation_alone(store: &Fixture) {
         let from = store.claim(generation, L0, OURS).await.unwrap().position;
         let mut commit = Commit { generation, ..step(L0, from) };
         commit.cells = vec![cell("a", value, true)];
-        commit.dues = vec![due("c", "a", value, true)];
+        commit.owing = vec![owing("c", "a")];
         store.commit(&commit).await.unwrap();
     }
     assert!(store.account(&account("a")).await.unwrap().is_none());
@@ -533,7 +528,7 @@ async fn reads_are_of_the_active_generation_alone(store: &Fixture) {
         assert_eq!((read.snapshot.generation, read.cell), (to, Some(Bytes::from_static(value.as_bytes()))));
         let read = store.customer(&customer("c")).await.unwrap().unwrap();
         assert_eq!(read.snapshot.generation, to);
-        assert_eq!(read.dues, [(account("a"), Bytes::from_static(value.as_bytes()))]);
+        assert_eq!(read.accounts, [(account("a"), Bytes::from_static(value.as_bytes()))]);
     }
 }
 
@@ -545,7 +540,7 @@ async fn absence_comes_with_positions(store: &Fixture) {
     assert_eq!((read.cell, read.quarantines), (None, vec![]));
     assert_eq!(read.snapshot.positions, [(L0, after(&commit))]);
     let read = store.customer(&customer("nobody")).await.unwrap().unwrap();
-    assert_eq!((read.cell, read.dues, read.quarantines), (None, vec![], vec![]));
+    assert_eq!((read.cell, read.accounts, read.quarantines), (None, vec![], vec![]));
     assert_eq!(read.snapshot.positions, [(L0, after(&commit))]);
 }
 
@@ -615,7 +610,7 @@ async fn a_commit_past_every_chunk_is_written_whole(store: &Fixture) {
     let id = |n: usize| format!("a{n}");
     let mut commit = step(L0, from);
     commit.cells = (0..MANY).map(|n| cell(&id(n), &format!("v{n}"), n % 2 == 0)).collect();
-    commit.dues = (0..MANY).map(|n| due("one", &id(n), &format!("d{n}"), n % 3 == 0)).collect();
+    commit.owing = (0..MANY).map(|n| owing("one", &id(n))).collect();
     commit.quarantines = (0..MANY)
         .map(|n| mark(Subject::Account(account(&id(n))), quarantine(L0, n as i64), &["two"]))
         .collect();
@@ -741,8 +736,8 @@ async fn the_two_stores_cannot_be_told_apart() {
                 let id = customer(&format!("c{n}"));
                 async move {
                     store.customer(&id).await.unwrap().map(|mut read| {
-                        read.dues.sort();
-                        (read.snapshot.positions, read.cell, read.dues, sorted(read.quarantines))
+                        read.accounts.sort();
+                        (read.snapshot.positions, read.cell, read.accounts, sorted(read.quarantines))
                     })
                 }
             });
@@ -770,12 +765,7 @@ fn fill(random: &mut StdRng, commit: &mut Commit) {
         commit.cells.push(cell(&format!("a{n}"), &format!("v{}", some(4)), some(8) == 0));
     }
     for n in 0..some(3) {
-        commit.dues.push(due(
-            &format!("c{n}"),
-            &format!("a{}", some(3)),
-            &format!("d{}", some(9)),
-            some(2) == 0,
-        ));
+        commit.owing.push(owing(&format!("c{n}"), &format!("a{}", some(3))));
     }
     if some(3) == 0 {
         let id = format!("a{}", some(3));
@@ -856,7 +846,7 @@ fn a_url_that_cannot_be_read_is_refused_without_repeating_it() {
 
 /// The permissions that the documentation of the store names, and no others.
 const ACL: &str = "~{bp}:* +evalsha +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx +hgetall \
-                   +hvals +del +scan";
+                   +hvals +sadd +smembers +del +scan";
 
 fn user(server: &Server, name: &str, rules: &str) -> RedisStore {
     let mut words = vec!["ACL", "SETUSER", name, "on", ">secret", "resetkeys", "-@all"];
@@ -876,8 +866,21 @@ async fn the_check_at_the_start_passes_with_the_documented_permissions_and_leave
 async fn a_missing_permission_shows_at_the_start() {
     let server = Server::start();
     for missing in [
-        "-evalsha", "-script", "-info", "-get", "-mget", "-set", "-mset", "-exists", "-hget", "-hset",
-        "-hsetnx", "-hgetall", "-del",
+        "-evalsha",
+        "-script",
+        "-info",
+        "-get",
+        "-mget",
+        "-set",
+        "-mset",
+        "-exists",
+        "-hget",
+        "-hset",
+        "-hsetnx",
+        "-hgetall",
+        "-sadd",
+        "-smembers",
+        "-del",
     ] {
         let store = user(&server, &format!("without{missing}"), &format!("{ACL} {missing}"));
         corrupt_about(&store.check(true).await, "lacks a permission");
@@ -897,7 +900,7 @@ async fn a_script_that_stopped_half_way_is_healed_by_folding_again() {
     store.server().command::<()>(&["SET", &keys.states(), "not a hash"]);
     let mut second = step(L0, after(&first));
     second.cells = vec![cell("a", "2", false), cell("b", "1", true)];
-    second.dues = vec![due("c", "b", "1", true)];
+    second.owing = vec![owing("c", "b")];
     second.state = Some(state(1));
     corrupt_about(&store.commit(&second).await, "another type");
     // Redis does not roll back: the cells are written, the position is not.
@@ -994,7 +997,7 @@ async fn eventually_claimed(store: &Fixture) -> Position {
 async fn a_full_or_demoted_redis_takes_no_commit_and_is_transient() {
     let store = Fixture::redis();
     let mut commit = step(L0, store.claimed(L0, OURS).await);
-    commit.dues = vec![due("c", "a", "1", false)];
+    commit.owing = vec![owing("c", "a")];
     commit.cells = vec![cell("a", "1", true)];
     let before = store.dump(G1).await;
     for (on, off) in [
@@ -1015,7 +1018,7 @@ async fn reads_that_wait_together_share_calls_and_each_gets_its_own() {
     let from = store.claimed(L0, OURS).await;
     let mut commit = step(L0, from);
     commit.cells = (0..300).map(|n| cell(&format!("a{n}"), &format!("v{n}"), true)).collect();
-    commit.dues = (0..300).map(|n| due(&format!("c{n}"), &format!("a{n}"), &format!("d{n}"), true)).collect();
+    commit.owing = (0..300).map(|n| owing(&format!("c{n}"), &format!("a{n}"))).collect();
     let poison = |n: i64| mark(Subject::Account(account(&format!("a{n}"))), quarantine(L0, n), &[]);
     commit.quarantines = [7, 8, 200].map(poison).into();
     commit.quarantines[2].customers = vec![customer("c7")];
@@ -1038,7 +1041,7 @@ async fn reads_that_wait_together_share_calls_and_each_gets_its_own() {
         assert_eq!(read.quarantines, held, "{n}");
     }
     for (n, read) in customers {
-        assert_eq!(read.dues, [(account(&format!("a{n}")), Bytes::from(format!("d{n}")))]);
+        assert_eq!(read.accounts, [(account(&format!("a{n}")), Bytes::from(format!("v{n}")))]);
         assert_eq!(
             read.quarantines.len(),
             usize::from([7, 8, 200].contains(&n)) + usize::from(n == 7),

@@ -1,18 +1,18 @@
 #!lua
 -- One atomic step of one partition: all of it, or nothing but a refusal.
 --
--- KEYS: positions, states; cells (those to be born first); guarded cells; hashes of dues; accounts'
---       quarantines to copy from, then as many customers' marks to copy to; hashes of marks.
+-- KEYS: positions, states; cells (those to be born first); guarded cells; for each pair of a customer and an
+--       account new to it: the customers' sets, the accounts' marks, the customers' marks; hashes of marks.
 -- ARGV: field of the partition, expected position, new position, heartbeat or '';
---       numbers of cells, of those to be born, of guarded cells, of hashes of dues, of copies, of hashes of
---       marks; values of cells; values of guarded cells; per hash: number of arguments, then fields and
---       values (those of dues, then those of marks); per copy: the start of the field.
+--       numbers of cells, of those to be born, of guarded cells, of new pairs, of hashes of marks; values of
+--       cells; values of guarded cells; accounts of the new pairs; per hash: number of arguments, then fields
+--       and values.
 -- Returns 0 written, 1 no position, 2 another token, 3 another checkpoint, 4 a guard.
 --
 -- Strings are compared for equality only: '<' follows the server's locale, and numbers are doubles.
 --
 -- Redis does not roll back: what a stopped script wrote stays, and is folded again from the old position. So
--- the order matters. A cell that is written is skipped by that fold, hence what follows from it (dues and
+-- the order matters. A cell that is written is skipped by that fold, hence what follows from it (pairs and
 -- their copied marks) is written before it. A mark holds records back, hence it is written after the cells;
 -- the partition's index, which the next claim believes, is the last hash of marks; and the position is last
 -- of all.
@@ -31,8 +31,8 @@ end
 -- Lua's unpack fails near 8,000 values.
 local CHUNK = 2000
 local cells, born, guards = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local dues, copies, marks = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local key, arg = 3, 11
+local owing, marks = tonumber(ARGV[8]), tonumber(ARGV[9])
+local key, arg = 3, 10
 
 for first = key, key + born - 1, CHUNK do
   if redis.call('EXISTS', unpack(KEYS, first, math.min(first + CHUNK, key + born) - 1)) > 0 then
@@ -48,31 +48,23 @@ for i = 0, guards - 1 do
 end
 key, arg = key + guards, arg + guards
 
-local function write_hashes(count)
-  for i = 0, count - 1 do
-    local arguments = tonumber(ARGV[arg])
-    redis.call('HSET', KEYS[key + i], unpack(ARGV, arg + 1, arg + arguments))
-    arg = arg + arguments + 1
-  end
-  key = key + count
+for i = 0, owing - 1 do
+  redis.call('SADD', KEYS[key + i], ARGV[arg + i])
 end
-
-write_hashes(dues)
-
+key = key + owing
 -- Almost no account is on hold: ask for all of them at once.
-local prefix_arg = #ARGV - copies + 1
-for first = 0, copies - 1, CHUNK do
-  local last = math.min(first + CHUNK, copies) - 1
+for first = 0, owing - 1, CHUNK do
+  local last = math.min(first + CHUNK, owing) - 1
   if redis.call('EXISTS', unpack(KEYS, key + first, key + last)) > 0 then
     for i = first, last do
       local held_back = redis.call('HGETALL', KEYS[key + i])
       for m = 1, #held_back, 2 do
-        redis.call('HSET', KEYS[key + copies + i], ARGV[prefix_arg + i] .. held_back[m], held_back[m + 1])
+        redis.call('HSET', KEYS[key + owing + i], ARGV[arg + i] .. '/' .. held_back[m], held_back[m + 1])
       end
     end
   end
 end
-key = key + 2 * copies
+key, arg = key + 2 * owing, arg + owing
 
 for first = 0, cells - 1, CHUNK do
   local pairs_of_chunk = {}
@@ -83,7 +75,11 @@ for first = 0, cells - 1, CHUNK do
   redis.call('MSET', unpack(pairs_of_chunk))
 end
 
-write_hashes(marks)
+for i = 0, marks - 1 do
+  local arguments = tonumber(ARGV[arg])
+  redis.call('HSET', KEYS[key + i], unpack(ARGV, arg + 1, arg + arguments))
+  arg = arg + arguments + 1
+end
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
 end

@@ -34,8 +34,8 @@ impl RedisStore {
                 let name = keys.name(&key).ok_or_else(unexpected)?;
                 match &name {
                     Name::Cell(_) => gets.cmd("GET").arg(key),
-                    Name::Dues(_)
-                    | Name::AccountQuarantine(_)
+                    Name::Owing(_) => gets.cmd("SMEMBERS").arg(key),
+                    Name::AccountQuarantine(_)
                     | Name::CustomerQuarantine(_)
                     | Name::DueQuarantine(_)
                     | Name::Index(_)
@@ -65,10 +65,10 @@ fn put(contents: &mut Contents, name: Name, value: Value) -> Result<(), StoreErr
                 contents.cells.insert(key, cell.into());
             }
         }
-        Name::Dues(customer) => {
-            for (account, due) in fields(value)? {
-                let account = AccountId::parse(&account).map_err(|_| unexpected())?;
-                contents.dues.entry(customer.clone()).or_default().insert(account, due.into());
+        Name::Owing(customer) => {
+            for account in array(value)? {
+                let account = AccountId::parse(&text(account)?).map_err(|_| unexpected())?;
+                contents.owing.entry(customer.clone()).or_default().insert(account);
             }
         }
         Name::AccountQuarantine(account) => marks(contents, &Subject::Account(account), value)?,

@@ -2,10 +2,11 @@
 -- Many reads at one instant, under one generation.
 --
 -- KEYS: pointer, positions, states; cells of accounts, cells of customers; quarantines of accounts, of
---       customers, marks of customers; dues of customers.
--- ARGV: generation, number of accounts, number of customers, '1' where heartbeats are asked for.
+--       customers, marks of customers; sets of the accounts on which customers owe.
+-- ARGV: generation, number of accounts, number of customers, '1' where heartbeats are asked for, the start of
+--       the key of an account's cell: which accounts a customer owes on is known here alone.
 -- Returns the pointer alone where it names another generation, else: pointer, positions, heartbeats, cells,
--- quarantines (nothing at all where no subject has one), dues.
+-- quarantines (nothing at all where no subject has one), per customer: accounts, then their cells.
 local active = redis.call('GET', KEYS[1])
 if active ~= ARGV[1] then
   return {active}
@@ -13,7 +14,7 @@ end
 local accounts, customers = tonumber(ARGV[2]), tonumber(ARGV[3])
 local subjects = accounts + customers
 local marked = subjects + customers
-local states, cells, quarantines, dues = {}, {}, {}, {}
+local states, cells, quarantines, owing = {}, {}, {}, {}
 if ARGV[4] == '1' then
   states = redis.call('HGETALL', KEYS[3])
 end
@@ -29,7 +30,19 @@ if subjects > 0 then
   end
   key = key + marked
   for i = 1, customers do
-    dues[i] = redis.call('HGETALL', KEYS[key + i - 1])
+    local ids = redis.call('SMEMBERS', KEYS[key + i - 1])
+    local held = {}
+    -- Lua's unpack fails near 8,000 values.
+    for first = 1, #ids, 1000 do
+      local names = {}
+      for n = first, math.min(first + 999, #ids) do
+        names[#names + 1] = ARGV[5] .. ids[n]
+      end
+      for _, cell in ipairs(redis.call('MGET', unpack(names))) do
+        held[#held + 1] = cell
+      end
+    end
+    owing[i] = {ids, held}
   end
 end
-return {active, redis.call('HGETALL', KEYS[2]), states, cells, quarantines, dues}
+return {active, redis.call('HGETALL', KEYS[2]), states, cells, quarantines, owing}

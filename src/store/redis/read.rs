@@ -13,8 +13,8 @@ use redis::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, position, quarantine, script,
-    text, unexpected,
+    Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, parts, position, quarantine,
+    script, text, unexpected,
 };
 use crate::{
     config,
@@ -199,10 +199,10 @@ impl Core {
                     drop(reply.send(read.map(Some).ok_or_else(unexpected)));
                 }
                 for (_, reply) in customers {
-                    let read = brought.customers.next().map(|(cell, dues, quarantines)| CustomerRead {
+                    let read = brought.customers.next().map(|(cell, accounts, quarantines)| CustomerRead {
                         snapshot: brought.snapshot.clone(),
                         cell,
-                        dues,
+                        accounts,
                         quarantines,
                     });
                     drop(reply.send(read.map(Some).ok_or_else(unexpected)));
@@ -268,9 +268,10 @@ impl Core {
             command.arg(keys.due_quarantine(id));
         }
         for id in customers {
-            command.arg(keys.dues(id));
+            command.arg(keys.owing(id));
         }
         command.arg(at.0).arg(accounts.len()).arg(customers.len()).arg(if *states { "1" } else { "0" });
+        command.arg(keys.accounts());
 
         let mut reply = array(self.link.call(&command).await?)?.into_iter();
         let mut next = || reply.next().ok_or_else(unexpected);
@@ -284,7 +285,7 @@ impl Core {
         let mut cell =
             || cells.next().ok_or_else(unexpected).and_then(bulk).map(|cell| cell.map(Bytes::from));
         let mut marks = array(next()?)?.into_iter();
-        let mut dues = array(next()?)?.into_iter();
+        let mut owing = array(next()?)?.into_iter();
 
         // The order of the keys: accounts, customers' own, customers' from accounts.
         let mut marked = || marks.next().map_or_else(|| Ok(Vec::new()), quarantines);
@@ -294,13 +295,8 @@ impl Core {
         }
         let mut brought_customers = Vec::with_capacity(customers.len());
         for _ in customers {
-            let dues = fields(dues.next().ok_or_else(unexpected)?)?
-                .into_iter()
-                .map(|(account, due)| {
-                    Ok((AccountId::parse(&account).map_err(|_| unexpected())?, Bytes::from(due)))
-                })
-                .collect::<Result<Vec<_>, StoreError>>()?;
-            brought_customers.push((cell()?, dues, marked()?));
+            let accounts = owing_accounts(owing.next().ok_or_else(unexpected)?)?;
+            brought_customers.push((cell()?, accounts, marked()?));
         }
         for (_, _, quarantines) in &mut brought_customers {
             quarantines.append(&mut marked()?);
@@ -365,6 +361,18 @@ fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreE
     }
     positions.sort_by_key(|(partition, _)| *partition);
     Ok(positions)
+}
+
+/// Accounts and their cells. A pair is written before its cell: where a script stopped half way there is none.
+fn owing_accounts(value: Value) -> Result<Vec<(AccountId, Bytes)>, StoreError> {
+    let [ids, cells] = parts(value)?;
+    let mut accounts = Vec::new();
+    for (id, cell) in array(ids)?.into_iter().zip(array(cells)?) {
+        if let Some(cell) = bulk(cell)? {
+            accounts.push((AccountId::parse(&text(id)?).map_err(|_| unexpected())?, Bytes::from(cell)));
+        }
+    }
+    Ok(accounts)
 }
 
 fn quarantines(values: Value) -> Result<Vec<Quarantine>, StoreError> {

@@ -23,8 +23,8 @@ use balance_projector::{
         PartitionId, PaymentId, RecordAt, Rules, Statement, Subject, Time, Topic, fold,
     },
     store::{
-        AccountRead, CellKey, CellWrite, Commit, CustomerRead, DueWrite, Generation, PartitionState,
-        Position, Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token, WriteStore as _,
+        AccountRead, CellKey, CellWrite, Commit, CustomerRead, Generation, Owing, PartitionState, Position,
+        Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token, WriteStore as _,
         memory::MemoryStore,
     },
     telemetry,
@@ -211,7 +211,7 @@ impl World {
             from,
             to: from.checkpoint,
             cells: vec![],
-            dues: vec![],
+            owing: vec![],
             quarantines: vec![],
             state: None,
         };
@@ -253,14 +253,8 @@ impl World {
             let born = cell.is_none();
             let effect = fold(&mut cell, &event, &record, None, &self.rules).unwrap();
             let cell = cell.unwrap();
-            if let (Some(customer), Cell::Account(account), CellKey::Account(id)) = (effect.due, &cell, &key)
-            {
-                commit.dues.push(DueWrite {
-                    value: account.due(&customer).unwrap().encode().into(),
-                    customer,
-                    account: id.clone(),
-                    born: effect.due_born,
-                });
+            if let (Some(customer), CellKey::Account(id)) = (effect.owing, &key) {
+                commit.owing.push(Owing { customer, account: id.clone() });
             }
             commit.cells.push(CellWrite { key: key.clone(), value: cell.encode().into(), born });
             commit.to.next = offset.next();

@@ -4,7 +4,7 @@
 //! product is `wire::decode` and `domain::fold`, which have their own tests.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Debug,
     time::Duration,
 };
@@ -13,8 +13,8 @@ use balance_projector::{
     config,
     decisions::{Birth, Decisions},
     domain::{
-        AccountId, Cell, Class, CustomerId, Due, Offset, PartitionId, RecordAt, Rejection, Rules, Subject,
-        Time, Topic, fold,
+        AccountId, Cell, Class, CustomerId, Offset, PartitionId, RecordAt, Rejection, Rules, Subject, Time,
+        Topic, fold,
     },
     store::{CellKey, Generation, Quarantine, contents::Contents, redis::RedisStore},
     wire,
@@ -137,7 +137,7 @@ pub fn up_to_the_checkpoints(broker: &Broker, topics: &Topics, log: &Log, redis_
     let birth = decisions.births.get(&GENERATION).expect("the generation's birth is recorded");
     let expected = straight(log, &contents, birth, &decisions.homes);
     same("cells", &expected.cells, &cells(&contents));
-    same("dues", &expected_dues(&expected), &dues(&contents));
+    same("who owes where", &expected_owing(&expected), &contents.owing);
     same("quarantines", &expected.quarantines, &contents.quarantines);
     same("quarantines by partition", &by_partition(&expected.quarantines), &contents.index);
     same("customers who are told", &expected_marks(&expected), &marks(&contents));
@@ -311,32 +311,18 @@ fn cells(contents: &Contents) -> BTreeMap<CellKey, Cell> {
     contents.cells.iter().map(decode).collect()
 }
 
-type Dues = BTreeMap<(CustomerId, AccountId), Due>;
+type OwingOf = BTreeMap<CustomerId, BTreeSet<AccountId>>;
 
-/// Without `applied`: it tells when the image was taken, which batching decides.
-fn dues(contents: &Contents) -> Dues {
-    let of = |(customer, dues): (&CustomerId, &BTreeMap<AccountId, bytes::Bytes>)| {
-        let customer = customer.clone();
-        let due = |(account, bytes): (&AccountId, &bytes::Bytes)| {
-            let due = Due::decode(bytes).expect("a due");
-            ((customer.clone(), account.clone()), Due { applied: Offset(0), ..due })
-        };
-        dues.iter().map(due).collect::<Vec<_>>()
-    };
-    contents.dues.iter().flat_map(of).collect()
-}
-
-fn expected_dues(expected: &Expected) -> Dues {
-    let mut dues = Dues::new();
+fn expected_owing(expected: &Expected) -> OwingOf {
+    let mut owing = OwingOf::new();
     for (key, cell) in &expected.cells {
         if let (CellKey::Account(id), Cell::Account(account)) = (key, cell) {
             for customer in account.customers() {
-                let due = account.due(&customer).expect("its due");
-                dues.insert((customer, id.clone()), Due { applied: Offset(0), ..due });
+                owing.entry(customer).or_default().insert(id.clone());
             }
         }
     }
-    dues
+    owing
 }
 
 type ByPartition = BTreeMap<PartitionId, BTreeMap<Subject, Quarantine>>;
