@@ -6,7 +6,7 @@
 //! home of a subject count; of everything else the newest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -75,6 +75,10 @@ pub enum Decision {
         generation: Generation,
         /// One topic, or all.
         topic: Option<Topic>,
+        /// Owners go on by themselves this long after they heard of it; without it, when they are told to. A
+        /// command that holds a generation for a moment may be killed in that moment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease_ms: Option<u64>,
         /// Who, when and why.
         act: Act,
     },
@@ -159,6 +163,38 @@ pub struct Birth {
     pub parameters: Parameters,
     /// Readers are pointed to it from its birth: the first generation of a deployment.
     pub active: bool,
+    /// What the log is folded onto.
+    #[serde(default)]
+    pub origin: Origin,
+    /// Who began it, when and why; nobody in particular began the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Act>,
+}
+
+/// What a generation folds the log onto.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "kebab-case")]
+pub enum Origin {
+    /// Nothing: the log is there from its first record on.
+    #[default]
+    Beginning,
+    /// Nothing, though the log's head is gone: subjects without a beginning since then are incomplete.
+    LogStart,
+    /// A snapshot.
+    Seed {
+        /// Of the snapshot's contents.
+        digest: String,
+    },
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Origin::Beginning => "beginning",
+            Origin::LogStart => "log-start",
+            Origin::Seed { .. } => "seed",
+        })
+    }
 }
 
 /// A topic as a generation pins it.
@@ -168,12 +204,32 @@ pub struct BirthTopic {
     pub name: String,
     /// The first offset to fold, per partition.
     pub starts: Vec<Offset>,
+    /// Per partition, the Kafka timestamp of the first record that was there, where those before it were gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<Option<Time>>,
 }
 
 impl Birth {
     /// Where a partition starts; `None` for one that did not exist at the birth.
     pub fn start(&self, id: PartitionId) -> Option<Offset> {
         self.topics.get(&id.topic)?.starts.get(usize::try_from(id.partition).ok()?).copied()
+    }
+
+    /// Since when a partition is known, where its head was gone at the birth.
+    pub fn cut(&self, id: PartitionId) -> Option<Time> {
+        self.topics.get(&id.topic)?.cuts.get(usize::try_from(id.partition).ok()?).copied().flatten()
+    }
+
+    /// The consumer group of those who feed it: one per generation, so that all of them share its partitions.
+    pub fn group(&self, configured: &str) -> String {
+        if self.active { configured.to_owned() } else { format!("{configured}-g{}", self.generation.0) }
+    }
+
+    /// The log that it folds: generations of one log may be compared by their offsets.
+    pub fn log(&self) -> String {
+        let names: Vec<_> =
+            self.topics.values().map(|born| format!("{}*{}", born.name, born.starts.len())).collect();
+        names.join(",")
     }
 
     /// Every partition with its start.
@@ -206,10 +262,21 @@ pub struct Decisions {
     pub comparisons: BTreeMap<Generation, Comparison>,
     /// The generation that readers were pointed to last, where an operator did.
     pub promoted: Option<Generation>,
+    /// The last switch: from, to, and who, when and why.
+    pub switched: Option<(Generation, Generation, Act)>,
     /// Generations that are fed no more.
-    pub retired: BTreeSet<Generation>,
+    pub retired: BTreeMap<Generation, Act>,
     /// What stands still: a generation, whole or by topic.
-    pub paused: BTreeMap<(Generation, Option<Topic>), Act>,
+    pub paused: BTreeMap<(Generation, Option<Topic>), Pause>,
+}
+
+/// Why something stands still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Who, when and why.
+    pub act: Act,
+    /// See [`Decision::Paused`].
+    pub lease_ms: Option<u64>,
 }
 
 /// The decisions topic cannot be used.
@@ -250,12 +317,15 @@ impl Decisions {
             Decision::Compared(comparison) => {
                 self.comparisons.insert(comparison.candidate, comparison);
             }
-            Decision::Promoted { to, .. } => self.promoted = Some(to),
-            Decision::Retired { generation, .. } => {
-                self.retired.insert(generation);
+            Decision::Promoted { from, to, act } => {
+                self.promoted = Some(to);
+                self.switched = Some((from, to, act));
             }
-            Decision::Paused { generation, topic, act } => {
-                self.paused.insert((generation, topic), act);
+            Decision::Retired { generation, act } => {
+                self.retired.entry(generation).or_insert(act);
+            }
+            Decision::Paused { generation, topic, lease_ms, act } => {
+                self.paused.insert((generation, topic), Pause { act, lease_ms });
             }
             Decision::Resumed { generation, topic: Some(topic), .. } => {
                 self.paused.remove(&(generation, Some(topic)));
@@ -268,7 +338,23 @@ impl Decisions {
 
     /// Whether a topic of a generation is to stand still.
     pub fn is_paused(&self, generation: Generation, topic: Topic) -> bool {
-        [None, Some(topic)].into_iter().any(|topic| self.paused.contains_key(&(generation, topic)))
+        !self.pauses(generation, topic).is_empty()
+    }
+
+    /// Why a topic of a generation is to stand still: as a whole, or by itself.
+    pub fn pauses(&self, generation: Generation, topic: Topic) -> Vec<&Pause> {
+        [None, Some(topic)].into_iter().filter_map(|topic| self.paused.get(&(generation, topic))).collect()
+    }
+
+    /// The generation that readers are to be pointed to, where the store has lost the pointer.
+    pub fn serving(&self) -> Option<Generation> {
+        let first = || self.births.values().find(|birth| birth.active).map(|birth| birth.generation);
+        self.promoted.or_else(first)
+    }
+
+    /// Born and not retired.
+    pub fn live(&self) -> impl Iterator<Item = &Birth> {
+        self.births.values().filter(|birth| !self.retired.contains_key(&birth.generation))
     }
 }
 

@@ -139,9 +139,11 @@ async fn balances(api: &Api, request: &Parts, segment: &str) -> Result<Served, R
     let rests_on = RestsOn::Account { home: account.as_ref().map(Account::home) };
     let basis = Basis::of(&read.snapshot, rests_on, &view, freshness, &api.clock)?;
 
+    let begun = account.as_ref().is_some_and(Account::has_beginning);
+    let cut = view.cut(read.snapshot.generation, rests_on).filter(|_| !begun);
     let held = account.as_ref().map(Account::currencies).unwrap_or_default();
     let open = account.filter(|account| !account.is_closed() && !held.is_empty());
-    let incomplete_since = reply::first_set_aside(&read.quarantines);
+    let incomplete_since = reply::first_set_aside(&read.quarantines).into_iter().chain(cut).min();
     if incomplete_since.is_some() && (settings.on_quarantine == OnQuarantine::Refuse || open.is_none()) {
         return Err(Refused::Unavailable(Unavailable::Quarantined));
     }

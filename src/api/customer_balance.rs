@@ -111,7 +111,9 @@ async fn balance(api: &Api, request: &Parts, segment: &str) -> Result<Served, Re
     let basis = Basis::of(&read.snapshot, rests_on, &view, freshness, &api.clock)?;
 
     let last_payment = cell.as_ref().map_or(LastPayment::None, crate::domain::Customer::last_payment);
-    let mut incomplete_since = reply::first_set_aside(&read.quarantines);
+    // Nobody can tell what the log's missing head held of a customer: dues of accounts never seen since included.
+    let cut = view.cut(read.snapshot.generation, rests_on);
+    let mut incomplete_since = reply::first_set_aside(&read.quarantines).into_iter().chain(cut).min();
     if let LastPayment::Forgotten { since } = last_payment {
         incomplete_since = Some(incomplete_since.map_or(since, |earlier| earlier.min(since)));
     }

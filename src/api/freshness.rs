@@ -1,13 +1,15 @@
 //! How old what the store holds is, told without trusting any clock; and whether an answer may be believed.
 //!
 //! A projector writes with each heartbeat how long ago, by its own monotonic clock, it had reached the
-//! broker's end. A reader samples the heartbeats and adds its own monotonic time. Three rules keep that
+//! broker's end. A reader samples the heartbeats and adds its own monotonic time. Four rules keep that
 //! honest:
 //!
 //! * A heartbeat is believed only when its number rose, within one claim, between two samples of this
 //!   process: what a first look finds may be of any age (an old dump, a dead projector).
 //! * It was written after the *earlier* of the two samples was asked for, so that is the instant from which
 //!   its age is counted: an answer never claims to be younger than it is.
+//! * Every generation that is fed is kept in view, not only the one that is served: a switch finds its
+//!   heartbeats believed already, and costs no answer.
 //! * Having been caught up stays a fact while the partition's offset and commit number do not fall. When
 //!   they do, the store lost writes, and the fact is forgotten.
 
@@ -26,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{metrics::Metrics, unavailable::Unavailable};
 use crate::{
-    domain::{Offset, PartitionId, Topic},
-    store::{Generation, Halt, PartitionState, Position, ReadStore, Snapshot, StoreError},
+    domain::{Checkpoint, Offset, PartitionId, Time, Topic},
+    store::{Fed, Generation, Halt, Live, PartitionState, Position, ReadStore, Snapshot, StoreError},
 };
 
 /// How often heartbeats are sampled.
@@ -51,45 +53,55 @@ pub struct Freshness {
     metrics: Arc<Metrics>,
 }
 
-/// One sample of all partitions, and what earlier ones established.
+/// One sample of every generation that is fed, and what earlier ones established.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    generation: Option<Generation>,
-    partitions: BTreeMap<PartitionId, Seen>,
+    /// The one that readers are served.
+    active: Option<Generation>,
+    builds: BTreeMap<Generation, Build>,
     /// Why the last sample failed, if it did.
     fault: Option<StoreError>,
     /// The store evicts, or is otherwise no database: nothing that it says is believed.
     corrupt: Option<StoreError>,
 }
 
-/// The furthest offsets that answers of this process rested on, in one generation.
+/// What is known of one generation.
+#[derive(Debug, Clone, Default)]
+struct Build {
+    /// The name of its log.
+    log: Arc<str>,
+    partitions: BTreeMap<PartitionId, Seen>,
+}
+
+/// The furthest offsets of a log that answers of this process rested on, in whichever generation.
 ///
 /// A store that lost writes is folded again from an older position. Caught up as of an instant before the loss
 /// it may well be, and fresh enough; but a caller who was told more is not told less.
 #[derive(Debug, Clone, Default)]
 struct Reached {
-    generation: Option<Generation>,
+    log: Arc<str>,
     offsets: BTreeMap<PartitionId, Offset>,
 }
 
 impl Reached {
-    fn offset(&self, generation: Generation, partition: PartitionId) -> Offset {
-        let known = (self.generation == Some(generation)).then(|| self.offsets.get(&partition).copied());
+    /// Offsets of another log say nothing.
+    fn offset(&self, log: &str, partition: PartitionId) -> Offset {
+        let known = (*self.log == *log).then(|| self.offsets.get(&partition).copied());
         known.flatten().unwrap_or_default()
     }
 
-    fn is_behind(&self, snapshot: &Snapshot) -> bool {
+    fn is_behind(&self, log: &str, snapshot: &Snapshot) -> bool {
         let rises = |(partition, position): &(PartitionId, Position)| {
-            position.checkpoint.next > self.offset(snapshot.generation, *partition)
+            position.checkpoint.next > self.offset(log, *partition)
         };
         snapshot.positions.iter().any(rises)
     }
 
-    fn raised(&self, snapshot: &Snapshot) -> Reached {
+    fn raised(&self, log: &Arc<str>, snapshot: &Snapshot) -> Reached {
         let raised = snapshot.positions.iter().map(|(partition, position)| {
-            (*partition, position.checkpoint.next.max(self.offset(snapshot.generation, *partition)))
+            (*partition, position.checkpoint.next.max(self.offset(log, *partition)))
         });
-        Reached { generation: Some(snapshot.generation), offsets: raised.collect() }
+        Reached { log: Arc::clone(log), offsets: raised.collect() }
     }
 }
 
@@ -102,8 +114,10 @@ pub struct Look {
 impl Look {
     /// Whether the read rests on less than an answer that was given before it was sent.
     pub fn fell_behind(&self, snapshot: &Snapshot) -> bool {
+        // A generation that is not in view is refused for that.
+        let Some(build) = self.view.builds.get(&snapshot.generation) else { return false };
         let falls = |(partition, position): &(PartitionId, Position)| {
-            position.checkpoint.next < self.reached.offset(snapshot.generation, *partition)
+            position.checkpoint.next < self.reached.offset(&build.log, *partition)
         };
         snapshot.positions.iter().any(falls)
     }
@@ -128,6 +142,8 @@ struct Seen {
     /// The position had reached the end of the log no earlier than then.
     caught_up: Option<Instant>,
     halt: Option<Halt>,
+    paused: Option<String>,
+    cut: Option<Time>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -203,10 +219,11 @@ impl Freshness {
         Look { reached: self.reached.load_full(), view: self.view() }
     }
 
-    /// An answer is given from this snapshot: none given later may rest on less.
-    pub fn served(&self, snapshot: &Snapshot) {
-        if self.reached.load().is_behind(snapshot) {
-            self.reached.rcu(|reached| reached.raised(snapshot));
+    /// An answer is given from this snapshot, read after the look: none given later may rest on less.
+    pub fn served(&self, look: &Look, snapshot: &Snapshot) {
+        let Some(build) = look.view.builds.get(&snapshot.generation) else { return };
+        if self.reached.load().is_behind(&build.log, snapshot) {
+            self.reached.rcu(|reached| reached.raised(&build.log, snapshot));
         }
     }
 
@@ -248,15 +265,14 @@ impl Freshness {
 
     async fn sample(&self) {
         let asked = Instant::now();
-        let states = tokio::time::timeout(SAMPLE_TIMEOUT, self.store.states());
-        let sample = match states.await {
+        let live = tokio::time::timeout(SAMPLE_TIMEOUT, self.store.live());
+        let sample = match live.await {
             Ok(sample) => sample,
             Err(_elapsed) => Err(StoreError::Transient { reason: "no answer to a sample in 2 s".to_owned() }),
         };
         let view = self.view();
         let next = match sample {
-            Ok(Some((snapshot, states))) => view.advanced(&snapshot, &states, asked),
-            Ok(None) => View { corrupt: view.corrupt.clone(), ..View::default() },
+            Ok(live) => view.advanced(&live, asked),
             Err(fault) => view.without_beats(fault),
         };
         self.view.store(Arc::new(next));
@@ -336,32 +352,22 @@ impl Drop for Waiter<'_> {
 
 impl View {
     /// The view after a sample that was asked for at `asked`.
-    fn advanced(
-        &self,
-        snapshot: &Snapshot,
-        states: &[(PartitionId, PartitionState)],
-        asked: Instant,
-    ) -> View {
-        let same_generation = self.generation == Some(snapshot.generation);
-        let partitions = snapshot.positions.iter().map(|(partition, position)| {
-            let state = states.iter().find(|(of, _)| of == partition).map(|(_, state)| state);
-            let before = self.partitions.get(partition).filter(|_| same_generation);
-            let checkpoint = position.checkpoint;
-            let seen = Seen {
-                next: checkpoint.next,
-                commit: checkpoint.commit,
-                complete: checkpoint.complete,
-                beat: state.map(|state| Beat { claim: state.claim, number: state.beat, sampled: asked }),
-                caught_up: before
-                    .filter(|before| !before.is_ahead_of(checkpoint.next, checkpoint.commit))
-                    .and_then(|before| before.caught_up.max(before.believed(state))),
-                halt: state.and_then(|state| state.halt.clone()),
-            };
-            (*partition, seen)
-        });
+    fn advanced(&self, live: &Live, asked: Instant) -> View {
+        let build = |fed: &Fed| {
+            let generation = fed.snapshot.generation;
+            let before = self.builds.get(&generation);
+            let partitions = fed.snapshot.positions.iter().map(|(partition, position)| {
+                let state = fed.states.iter().find(|(of, _)| of == partition).map(|(_, state)| state);
+                let before = before.and_then(|before| before.partitions.get(partition));
+                (*partition, Seen::after(before, position.checkpoint, state, asked))
+            });
+            (generation, Build { log: Arc::clone(&fed.log), partitions: partitions.collect() })
+        };
+        // Where nothing is served, there is nothing to go on from.
+        let builds = live.active.map(|_| live.generations.iter().map(build).collect());
         View {
-            generation: Some(snapshot.generation),
-            partitions: partitions.collect(),
+            active: live.active,
+            builds: builds.unwrap_or_default(),
             fault: None,
             corrupt: self.corrupt.clone(),
         }
@@ -370,31 +376,48 @@ impl View {
     /// The view after a sample that failed: the next one sets a baseline again.
     fn without_beats(&self, fault: StoreError) -> View {
         let mut view = self.clone();
-        for seen in view.partitions.values_mut() {
+        for seen in view.builds.values_mut().flat_map(|build| build.partitions.values_mut()) {
             seen.beat = None;
         }
         view.fault = Some(fault);
         view
     }
 
+    /// The partitions of the generation that readers are served.
+    fn served(&self) -> impl Iterator<Item = (PartitionId, &Seen)> {
+        let active = self.active.and_then(|active| self.builds.get(&active));
+        active
+            .into_iter()
+            .flat_map(|build| build.partitions.iter().map(|(partition, seen)| (*partition, seen)))
+    }
+
+    fn seen(&self, partition: PartitionId) -> Option<&Seen> {
+        self.builds.get(&self.active?)?.partitions.get(&partition)
+    }
+
+    /// Since when what an answer rests on is known, where the log's head was gone when the generation began.
+    pub fn cut(&self, generation: Generation, rests_on: RestsOn) -> Option<Time> {
+        let partitions = &self.builds.get(&generation)?.partitions;
+        let cut = |(partition, seen): (&PartitionId, &Seen)| seen.cut.filter(|_| rests_on.holds(*partition));
+        partitions.iter().filter_map(cut).min()
+    }
+
     /// Whether all these partitions exist, as far as is known: nothing is ruled out before a generation
     /// was seen.
     pub fn knows_all(&self, wanted: &[(PartitionId, Offset)]) -> bool {
         wanted.is_empty()
-            || self.generation.is_none()
-            || wanted.iter().all(|(partition, _)| self.partitions.contains_key(partition))
+            || self.active.is_none()
+            || wanted.iter().all(|(partition, _)| self.seen(*partition).is_some())
     }
 
     /// The age of the oldest partition; `None` where one's is not known.
     fn oldest(&self, now: Instant) -> Option<Duration> {
-        let ages = self.partitions.values().map(|seen| seen.age(now));
+        let ages = self.served().map(|(_, seen)| seen.age(now));
         ages.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
     fn has_reached(&self, wanted: &[(PartitionId, Offset)]) -> bool {
-        wanted
-            .iter()
-            .all(|(partition, offset)| self.partitions.get(partition).is_some_and(|seen| seen.next > *offset))
+        wanted.iter().all(|(partition, offset)| self.seen(*partition).is_some_and(|seen| seen.next > *offset))
     }
 
     /// How old an answer is that was read after this view was taken; or why it may not be given.
@@ -411,10 +434,10 @@ impl View {
         if let Some(corrupt) = &self.corrupt {
             return Err(Unavailable::Store(corrupt.clone()));
         }
-        if self.generation != Some(snapshot.generation) {
+        let Some(build) = self.builds.get(&snapshot.generation) else {
             return Err(Unavailable::NoGeneration);
-        }
-        if snapshot.positions.len() < self.partitions.len() {
+        };
+        if snapshot.positions.len() < build.partitions.len() {
             return Err(Unavailable::WentBack);
         }
         let mut oldest = Duration::ZERO;
@@ -423,7 +446,7 @@ impl View {
             if !checkpoint.complete {
                 return Err(Unavailable::Incomplete);
             }
-            let seen = self.partitions.get(partition).ok_or(Unavailable::Stale)?;
+            let seen = build.partitions.get(partition).ok_or(Unavailable::Stale)?;
             if seen.is_ahead_of(checkpoint.next, checkpoint.commit) {
                 return Err(Unavailable::WentBack);
             }
@@ -441,36 +464,38 @@ impl View {
         if let Some(fault) = self.corrupt.as_ref().or(self.fault.as_ref()) {
             return Err(Unavailable::Store(fault.clone()));
         }
-        if self.generation.is_none() {
+        if self.active.is_none() {
             return Err(Unavailable::NoGeneration);
         }
         let now = Instant::now();
-        for (partition, seen) in &self.partitions {
+        for (partition, seen) in self.served() {
             if !seen.complete {
                 return Err(Unavailable::Incomplete);
             }
-            if rests_on.holds(*partition) && seen.age(now).is_none_or(|age| age > max_staleness) {
+            if rests_on.holds(partition) && seen.age(now).is_none_or(|age| age > max_staleness) {
                 return Err(Unavailable::Stale);
             }
         }
-        rests_on.is_covered_by(&self.partitions.keys().copied())
+        let partitions: Vec<_> = self.served().map(|(partition, _)| partition).collect();
+        rests_on.is_covered_by(&partitions.into_iter())
     }
 
     /// Why reads are refused, all or some; empty where none is. For humans.
     pub fn reasons(&self, max_staleness: Duration, now: Instant) -> Vec<String> {
         let mut reasons = Vec::new();
         reasons.extend(self.corrupt.iter().chain(&self.fault).map(ToString::to_string));
-        if self.generation.is_none() {
+        if self.active.is_none() {
             reasons.push("no generation is active, or none was seen yet".to_owned());
         }
         for topic in Topic::ALL {
-            if self.generation.is_some() && !self.partitions.keys().any(|p| p.topic == topic) {
+            if self.active.is_some() && !self.served().any(|(p, _)| p.topic == topic) {
                 reasons.push(format!("no {topic:?} partition has a position").to_lowercase());
             }
         }
-        for (partition, seen) in &self.partitions {
+        for (partition, seen) in self.served() {
             let age = seen.age(now);
             let halt = seen.halt.as_ref().map(|halt| format!(": halted: {}: {}", halt.reason, halt.remedy));
+            let halt = halt.or_else(|| seen.paused.as_ref().map(|paused| format!(": {paused}")));
             let halt = halt.unwrap_or_default();
             if !seen.complete {
                 reasons.push(format!("{partition} is not complete{halt}"));
@@ -485,14 +510,38 @@ impl View {
 
     /// Which partitions stand still though reads may still be fresh.
     pub fn halts(&self) -> Vec<String> {
-        let halted = self.partitions.iter().filter_map(|(partition, seen)| {
-            seen.halt.as_ref().map(|halt| format!("{partition} halted: {}: {}", halt.reason, halt.remedy))
+        let halted = self.served().filter_map(|(partition, seen)| {
+            let halt = seen
+                .halt
+                .as_ref()
+                .map(|halt| format!("{partition} halted: {}: {}", halt.reason, halt.remedy));
+            halt.or_else(|| seen.paused.as_ref().map(|paused| format!("{partition} {paused}")))
         });
         halted.collect()
     }
 }
 
 impl Seen {
+    fn after(
+        before: Option<&Seen>,
+        checkpoint: Checkpoint,
+        state: Option<&PartitionState>,
+        asked: Instant,
+    ) -> Seen {
+        Seen {
+            next: checkpoint.next,
+            commit: checkpoint.commit,
+            complete: checkpoint.complete,
+            beat: state.map(|state| Beat { claim: state.claim, number: state.beat, sampled: asked }),
+            caught_up: before
+                .filter(|before| !before.is_ahead_of(checkpoint.next, checkpoint.commit))
+                .and_then(|before| before.caught_up.max(before.believed(state))),
+            halt: state.and_then(|state| state.halt.clone()),
+            paused: state.and_then(|state| state.paused.clone()),
+            cut: state.and_then(|state| state.cut),
+        }
+    }
+
     fn age(&self, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(self.caught_up?))
     }
@@ -531,16 +580,23 @@ mod tests {
     #[test]
     fn what_was_answered_once_is_not_taken_back() {
         let (early, late) = (snapshot(5, 9), snapshot(7, 10));
-        let look = |reached: &Reached| Look { view: Arc::default(), reached: Arc::new(reached.clone()) };
-        let reached = Reached::default().raised(&late);
+        let log: Arc<str> = Arc::from("ledger*1,payment*1");
+        let build = |log: &str| Build { log: log.into(), partitions: BTreeMap::new() };
+        let builds = [(1, build(&log)), (2, build(&log)), (3, build("another*4,payment*1"))];
+        let builds = builds.map(|(number, build)| (Generation(number), build)).into();
+        let view = Arc::new(View { active: Some(Generation(1)), builds, ..View::default() });
+        let look = |reached: &Reached| Look { view: Arc::clone(&view), reached: Arc::new(reached.clone()) };
+        let reached = Reached::default().raised(&log, &late);
         assert!(look(&reached).fell_behind(&early));
         assert!(!look(&reached).fell_behind(&late));
         // A read that was sent before the later answer was given may rest on less.
         assert!(!look(&Reached::default()).fell_behind(&early));
-        // An older snapshot does not lower what was reached; another generation begins anew.
-        assert!(look(&reached.raised(&early)).fell_behind(&early));
-        let other = Snapshot { generation: Generation(2), ..early };
-        assert!(!look(&reached).fell_behind(&other));
+        // An older snapshot does not lower what was reached, whichever generation it is of; another log has other
+        // offsets.
+        assert!(look(&reached.raised(&log, &early)).fell_behind(&early));
+        let of = |number| Snapshot { generation: Generation(number), ..early.clone() };
+        assert!(look(&reached).fell_behind(&of(2)));
+        assert!(!look(&reached).fell_behind(&of(3)));
     }
 
     fn snapshot(next: i64, commit: u64) -> Snapshot {
@@ -557,11 +613,18 @@ mod tests {
             next: Offset(0),
             high_watermark: None,
             halt: None,
+            paused: None,
+            cut: None,
             quarantined_keys: 0,
             waiting_records: 0,
             owner: String::new(),
         };
         vec![(LEDGER, state.clone()), (PAYMENT, state)]
+    }
+
+    fn live(snapshot: Snapshot, states: Vec<(PartitionId, PartitionState)>) -> Live {
+        let active = Some(snapshot.generation);
+        Live { active, generations: vec![Fed { snapshot, log: Arc::from("log"), states }] }
     }
 
     type Sample = (i64, u64, u64, u64, Option<u64>);
@@ -575,7 +638,7 @@ mod tests {
         let mut at = start;
         for &(next, commit, claim, beat, caught_up) in samples {
             at += Duration::from_secs(1);
-            view = view.advanced(&snapshot(next, commit), &states(claim, beat, caught_up), at);
+            view = view.advanced(&live(snapshot(next, commit), states(claim, beat, caught_up)), at);
         }
         let &(next, commit, ..) = samples.last().unwrap();
         view.staleness(&snapshot(next, commit), ACCOUNT, MAX, at).map(|age| age.as_millis())
@@ -632,14 +695,12 @@ mod tests {
         let start = Instant::now() + Duration::from_secs(1_000);
         let second = Duration::from_secs(1);
         let fault = StoreError::Transient { reason: "gone".to_owned() };
-        let fresh = View::default().advanced(&snapshot(5, 5), &states(1, 1, Some(0)), start).advanced(
-            &snapshot(5, 6),
-            &states(1, 2, Some(0)),
-            start + second,
-        );
+        let fresh = View::default()
+            .advanced(&live(snapshot(5, 5), states(1, 1, Some(0))), start)
+            .advanced(&live(snapshot(5, 6), states(1, 2, Some(0))), start + second);
         let failed = fresh.without_beats(fault);
         assert_eq!(failed.reasons(MAX, start + second), ["the store did not answer: gone"]);
-        let back = failed.advanced(&snapshot(5, 9), &states(1, 5, Some(0)), start + 4 * second);
+        let back = failed.advanced(&live(snapshot(5, 9), states(1, 5, Some(0))), start + 4 * second);
         let age = back.staleness(&snapshot(5, 9), ACCOUNT, MAX, start + 4 * second);
         assert_eq!(age, Ok(4 * second), "counted from before the failure");
     }
@@ -647,11 +708,9 @@ mod tests {
     #[test]
     fn a_read_that_may_not_be_believed_is_refused_with_its_reason() {
         let at = Instant::now() + Duration::from_secs(1_000);
-        let view = View::default().advanced(&snapshot(5, 5), &states(1, 1, Some(0)), at).advanced(
-            &snapshot(5, 6),
-            &states(1, 2, Some(0)),
-            at,
-        );
+        let view = View::default()
+            .advanced(&live(snapshot(5, 5), states(1, 1, Some(0))), at)
+            .advanced(&live(snapshot(5, 6), states(1, 2, Some(0))), at);
         let check = |snapshot: &Snapshot, rests_on| view.staleness(snapshot, rests_on, MAX, at).err();
         let other = |change: &dyn Fn(&mut Snapshot)| {
             let mut snapshot = snapshot(5, 6);

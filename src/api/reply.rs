@@ -48,7 +48,7 @@ impl Basis {
             return Err(Unavailable::WentBack);
         }
         let staleness = view.staleness(snapshot, rests_on, freshness.max_staleness(), Instant::now())?;
-        freshness.served(snapshot);
+        freshness.served(view, snapshot);
         Ok(Basis { generation: snapshot.generation, as_of: clock.ago(staleness) })
     }
 }

@@ -197,6 +197,12 @@ impl Account {
     pub fn is_closed(&self) -> bool {
         self.closed
     }
+    /// Whether its figures rest on a beginning, whatever the log held before: it was opened, or each currency has an
+    /// opening balance.
+    pub fn has_beginning(&self) -> bool {
+        let begun = |held: &Held| held.opening.is_some();
+        self.opened || (!self.currencies.is_empty() && self.currencies.iter().all(begun))
+    }
     /// The currencies that it holds, in alphabetical order.
     pub fn currencies(&self) -> Vec<Currency> {
         self.currencies.iter().map(|held| held.currency).collect()

@@ -14,7 +14,7 @@ use crate::{
     api::{Readiness, Report, admin::Admin},
     config::Config,
     domain::Time,
-    projector::{self, Standing},
+    projector::{self, Standing, Stopped},
     source::Cluster,
     store::WriteStore,
 };
@@ -64,7 +64,8 @@ pub fn write_side(standing: &Arc<Standing>) -> Arc<dyn Readiness> {
     Arc::new(WriteSide(Arc::clone(standing)))
 }
 
-/// The write side, from its start to its orderly stop.
+/// The write side, from its start to its orderly stop. Where its generation is retired, it goes on with the one that
+/// readers are served.
 pub async fn project(
     config: Config,
     cluster: Cluster,
@@ -73,10 +74,17 @@ pub async fn project(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let instance = format!("{}@{}", std::process::id(), host());
-    tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
-        started = projector::start(&config, cluster, store, standing, instance) => {
-            started?.until(shutdown.clone()).await
+    loop {
+        let (cluster, store, standing) = (cluster.clone(), Arc::clone(&store), Arc::clone(&standing));
+        let stopped = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            started = projector::start(&config, cluster, store, standing, instance.clone()) => {
+                started?.until(shutdown.clone()).await?
+            }
+        };
+        match stopped {
+            Stopped::Told => return Ok(()),
+            Stopped::Retired(_) => {}
         }
     }
 }

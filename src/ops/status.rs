@@ -111,6 +111,8 @@ mod tests {
                 next: to.next,
                 high_watermark: None,
                 halt: None,
+                paused: None,
+                cut: None,
                 quarantined_keys: u64::from(held.is_some()),
                 waiting_records: 0,
                 owner: "test".to_owned(),

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use uuid::Uuid;
 
 use crate::{
-    decisions::{self, Birth, BirthTopic, Decision, DecisionsError},
+    decisions::{self, Birth, BirthTopic, Decision, Decisions, DecisionsError, Origin},
     domain::{Offset, Parameters, PartitionId, Topic},
     source::{Cluster, producer::Producer},
     store::Generation,
@@ -32,6 +32,29 @@ pub enum GenerationError {
         partition: String,
         /// Its low watermark.
         low: i64,
+    },
+    /// Only the first generation of a deployment begins by itself.
+    #[error(
+        "generation {generation} was never begun, there is {known}: set `generation` to one of those, or begin a new \
+         one with `rebuild start`"
+    )]
+    NotBegun {
+        /// Which one.
+        generation: u32,
+        /// Those that are fed.
+        known: String,
+    },
+    /// Nothing is left to be fed.
+    #[error(
+        "generation {generation} was retired by {who} at {at}, and readers are served no other: begin a new one with `rebuild start`"
+    )]
+    Retired {
+        /// Which one.
+        generation: u32,
+        /// By whom.
+        who: String,
+        /// When.
+        at: String,
     },
     /// A setting differs from what the generation was born with.
     #[error(
@@ -56,50 +79,94 @@ pub enum GenerationError {
     Unanswered(#[from] KafkaError),
 }
 
-/// The birth of the generation that this process feeds: the recorded one, if its pinned settings are ours;
-/// else a new one, if every partition still has its beginning.
+/// The birth of the generation that this process feeds: the recorded one, if its pinned settings are ours. Where
+/// the configured one is retired, that is the one that readers are served. The first of a deployment is born here,
+/// if every partition still has its beginning; later ones begin with `rebuild start`.
 pub async fn settle(
     cluster: &Cluster,
     producer: &Producer,
-    generation: Generation,
+    configured: Generation,
     parameters: Parameters,
     counts: &[(Topic, usize)],
 ) -> Result<Birth, GenerationError> {
-    if let Some(birth) = decisions::read(cluster)?.births.remove(&generation) {
+    let mut decisions = decisions::read(cluster)?;
+    let generation = followed(&decisions, configured)?;
+    if let Some(birth) = decisions.births.remove(&generation) {
         check_pinned(cluster, &birth, &parameters, counts)?;
         return Ok(birth);
     }
-    let inquirer = cluster.inquirer("read_uncommitted")?;
-    let mut topics = BTreeMap::new();
-    for (topic, count) in counts {
-        let mut starts = Vec::new();
-        for partition in 0..i32::try_from(*count).unwrap_or(i32::MAX) {
-            let id = PartitionId { topic: *topic, partition };
-            let (low, _) = crate::source::watermarks(cluster, &inquirer, id, TIMEOUT)?;
-            if low > 0 {
-                return Err(GenerationError::NoBeginning {
-                    generation: generation.0,
-                    partition: cluster.display(id),
-                    low,
-                });
-            }
-            starts.push(Offset(0));
-        }
-        topics.insert(*topic, BirthTopic { name: cluster.topic_name(*topic).to_owned(), starts });
+    if !decisions.births.is_empty() {
+        let known: Vec<_> = decisions.live().map(|birth| birth.generation.0.to_string()).collect();
+        let (generation, known) = (generation.0, known.join(", "));
+        return Err(GenerationError::NotBegun { generation, known });
     }
-    let birth =
-        Birth { id: Uuid::new_v4(), generation, topics, parameters: parameters.clone(), active: true };
-    decisions::record(cluster, producer, &Decision::Born(birth)).await?;
-    // Another process may have been first: what the topic says counts.
-    let mut births = decisions::read(cluster)?.births;
-    let birth = births
-        .remove(&generation)
-        .ok_or_else(|| KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut))?;
+    let mut topics = BTreeMap::new();
+    let starts = heads(cluster, counts)?;
+    for (topic, partitions) in starts {
+        if let Some((partition, low)) = (0..).zip(&partitions).find(|(_, low)| low.0 > 0) {
+            return Err(GenerationError::NoBeginning {
+                generation: generation.0,
+                partition: cluster.display(PartitionId { topic, partition }),
+                low: low.0,
+            });
+        }
+        let name = cluster.topic_name(topic).to_owned();
+        topics.insert(topic, BirthTopic { name, starts: partitions, cuts: Vec::new() });
+    }
+    let birth = Birth {
+        id: Uuid::new_v4(),
+        generation,
+        topics,
+        parameters: parameters.clone(),
+        active: true,
+        origin: Origin::Beginning,
+        act: None,
+    };
+    let birth = record(cluster, producer, birth).await?;
     check_pinned(cluster, &birth, &parameters, counts)?;
     Ok(birth)
 }
 
-fn check_pinned(
+/// Records a birth and returns the one that counts: another process may have been first.
+pub async fn record(cluster: &Cluster, producer: &Producer, birth: Birth) -> Result<Birth, GenerationError> {
+    let generation = birth.generation;
+    decisions::record(cluster, producer, &Decision::Born(birth)).await?;
+    let mut births = decisions::read(cluster)?.births;
+    let unread = || KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut);
+    Ok(births.remove(&generation).ok_or_else(unread)?)
+}
+
+/// The first offset that each partition still holds.
+pub fn heads(
+    cluster: &Cluster,
+    counts: &[(Topic, usize)],
+) -> Result<BTreeMap<Topic, Vec<Offset>>, KafkaError> {
+    let inquirer = cluster.inquirer("read_uncommitted")?;
+    let mut heads = BTreeMap::new();
+    for (topic, count) in counts {
+        let mut lows = Vec::new();
+        for partition in 0..i32::try_from(*count).unwrap_or(i32::MAX) {
+            let id = PartitionId { topic: *topic, partition };
+            let (low, _) = crate::source::watermarks(cluster, &inquirer, id, TIMEOUT)?;
+            lows.push(Offset(low));
+        }
+        heads.insert(*topic, lows);
+    }
+    Ok(heads)
+}
+
+fn followed(decisions: &Decisions, configured: Generation) -> Result<Generation, GenerationError> {
+    let Some(act) = decisions.retired.get(&configured) else { return Ok(configured) };
+    let serving = decisions.serving().filter(|serving| !decisions.retired.contains_key(serving));
+    serving.ok_or_else(|| GenerationError::Retired {
+        generation: configured.0,
+        who: act.who.clone(),
+        at: format!("{:.0}", act.at.0),
+    })
+}
+
+/// A process whose settings are not those that the generation was born with may not feed it.
+pub fn check_pinned(
     cluster: &Cluster,
     birth: &Birth,
     ours: &Parameters,

@@ -8,6 +8,7 @@ mod dead_letters;
 pub mod generation;
 mod metrics;
 mod partition;
+mod pause;
 mod quarantine;
 
 use std::{
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::metrics::Metrics;
 use crate::{
     config,
-    decisions::{self, Birth, DecisionsError},
+    decisions::{self, Birth, Decisions, DecisionsError, Origin},
     domain::{FingerprintKey, PartitionId, Rules, Subject},
     source::{
         Cluster,
@@ -62,6 +63,8 @@ struct Shared {
     producer: Producer,
     inquirer: Arc<BaseConsumer>,
     watched: watch::Receiver<Watched>,
+    /// What operators decided, as far as it is known by now.
+    decisions: watch::Receiver<Arc<Decisions>>,
     homes: ArcSwap<HashMap<Subject, i32>>,
     trouble: ArcSwapOption<Halt>,
     suspects: AtomicU64,
@@ -80,8 +83,20 @@ impl Shared {
             Ok(Err(error)) => return Err(StoreError::Transient { reason: error.to_string() }),
             Err(error) => return Err(StoreError::Transient { reason: error.to_string() }),
         };
+        if decisions.retired.contains_key(&self.generation) {
+            let reason = format!("generation {} is retired", self.generation.0);
+            return Err(StoreError::Transient { reason });
+        }
+        give_birth(self.store.as_ref(), &decisions).await?;
         self.homes.store(Arc::new(decisions.homes));
-        give_birth(self.store.as_ref(), &self.birth).await
+        if let Origin::Seed { digest } = &self.birth.origin {
+            let reason = format!(
+                "the store has lost generation {}, which began from a snapshot: import the one with digest {digest}                  again with `rebuild start --seed FILE`",
+                self.generation.0
+            );
+            return Err(StoreError::Transient { reason });
+        }
+        Ok(())
     }
 
     async fn watermarks(&self, id: PartitionId) -> Result<(i64, i64), KafkaError> {
@@ -182,17 +197,30 @@ pub async fn start(
     })
     .await?;
     until_answered("store", || store.check(true)).await.context("the store cannot be used")?;
-    let generation = Generation(config.generation);
+    let configured = Generation(config.generation);
     let parameters = config.parameters();
     let birth = until_answered("decisions", || {
-        generation::settle(&cluster, &producer, generation, parameters.clone(), &counts)
+        generation::settle(&cluster, &producer, configured, parameters.clone(), &counts)
     })
     .await?;
-    until_answered("store", || give_birth(store.as_ref(), &birth)).await?;
-    let homes = until_answered("decisions", || async { decisions::read(&cluster) }).await?.homes;
+    let generation = birth.generation;
+    if generation != configured {
+        tracing::warn!(
+            retired = configured.0,
+            generation = generation.0,
+            "the configured generation is retired: readers are served this one, and it is fed"
+        );
+    }
+    let cluster = cluster.clone().in_group(birth.group(&cluster.settings().group));
     let rules = Rules::new(&birth.parameters).context("the generation's parameters")?;
 
     let stop = CancellationToken::new();
+    let (followed, _) =
+        until_answered("decisions", || async { decisions::follow(&cluster, stop.clone()) }).await?;
+    let known = Arc::clone(&followed.borrow());
+    until_answered("store", || give_birth(store.as_ref(), &known)).await?;
+    let retired = Arc::new(AtomicBool::new(false));
+    tokio::spawn(stop_when_retired(generation, followed.clone(), stop.clone(), Arc::clone(&retired)));
     let half_beat = Duration::from_millis(config.projector.heartbeat_ms.max(2).div_euclid(2));
     let (watched, _) = watermarks::spawn(&cluster, birth.counts(), half_beat, stop.clone())?;
     let (handle, prepared) = poller::prepare();
@@ -207,7 +235,8 @@ pub async fn start(
         producer,
         inquirer,
         watched,
-        homes: ArcSwap::from_pointee(homes),
+        decisions: followed,
+        homes: ArcSwap::from_pointee(known.homes.clone()),
         trouble: ArcSwapOption::empty(),
         suspects: AtomicU64::new(0),
         owned: AtomicUsize::new(0),
@@ -226,20 +255,31 @@ pub async fn start(
     let thread = poller::spawn(&cluster, supervisor, bounds, prepared, stop.clone())?;
     tokio::spawn(guard_store(Arc::clone(&shared), stop.clone()));
     standing.joined.store(true, Ordering::Relaxed);
-    Ok(Projector { stop, thread })
+    Ok(Projector { generation, stop, thread, retired })
 }
 
 /// A running write side.
 pub struct Projector {
+    generation: Generation,
     stop: CancellationToken,
     thread: std::thread::JoinHandle<Result<(), KafkaError>>,
+    retired: Arc<AtomicBool>,
+}
+
+/// Why a write side has stopped in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was told to.
+    Told,
+    /// Its generation was retired.
+    Retired(Generation),
 }
 
 impl Projector {
     /// Waits for `shutdown`, then stops in order: no more polling, what is in flight is finished, partitions
-    /// are released. An error where the consumer cannot go on.
-    pub async fn until(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Projector { stop, thread } = self;
+    /// are released. So too when the generation is retired. An error where the consumer cannot go on.
+    pub async fn until(self, shutdown: CancellationToken) -> anyhow::Result<Stopped> {
+        let Projector { generation, stop, thread, retired } = self;
         let joined = tokio::task::spawn_blocking(move || thread.join());
         tokio::pin!(joined);
         let ended = tokio::select! {
@@ -251,9 +291,10 @@ impl Projector {
         };
         stop.cancel();
         match ended? {
-            Ok(result) => result.context("the consumer cannot go on"),
+            Ok(result) => result.context("the consumer cannot go on")?,
             Err(_) => anyhow::bail!("the polling thread panicked"),
         }
+        Ok(if retired.load(Ordering::Relaxed) { Stopped::Retired(generation) } else { Stopped::Told })
     }
 }
 
@@ -273,9 +314,10 @@ impl Retriable for generation::GenerationError {
         match self {
             generation::GenerationError::Unanswered(_) => true,
             generation::GenerationError::Decisions(error) => error.is_retriable(),
-            generation::GenerationError::NoBeginning { .. } | generation::GenerationError::Pinned { .. } => {
-                false
-            }
+            generation::GenerationError::NoBeginning { .. }
+            | generation::GenerationError::NotBegun { .. }
+            | generation::GenerationError::Retired { .. }
+            | generation::GenerationError::Pinned { .. } => false,
         }
     }
 }
@@ -309,13 +351,37 @@ where
     }
 }
 
-/// Sets the checkpoints that are missing, and the pointer where nobody set it.
-async fn give_birth(store: &dyn WriteStore, birth: &Birth) -> Result<(), StoreError> {
-    store.bear(birth.generation, &birth.starts()).await?;
-    if birth.active {
-        store.activate(None, birth.generation).await?;
+/// Sets the checkpoints that are missing, and the pointer where nobody set it: to the generation that readers were
+/// pointed to last. A generation that began from a snapshot is not born again without it.
+async fn give_birth(store: &dyn WriteStore, decisions: &Decisions) -> Result<(), StoreError> {
+    for birth in decisions.live() {
+        if !matches!(birth.origin, Origin::Seed { .. }) {
+            store.bear(birth.generation, &birth.starts()).await?;
+        }
+        store.enlist(birth.generation, &birth.log()).await?;
+    }
+    if let Some(serving) = decisions.serving() {
+        store.activate(None, serving).await?;
     }
     Ok(())
+}
+
+/// Lets go of everything once the generation is fed no more.
+async fn stop_when_retired(
+    generation: Generation,
+    mut decisions: watch::Receiver<Arc<Decisions>>,
+    stop: CancellationToken,
+    retired: Arc<AtomicBool>,
+) {
+    while !decisions.borrow_and_update().retired.contains_key(&generation) {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = decisions.changed() => if changed.is_err() { return },
+        }
+    }
+    tracing::warn!(generation = generation.0, "the generation is retired: it is fed no more");
+    retired.store(true, Ordering::Relaxed);
+    stop.cancel();
 }
 
 /// A store that evicts is no database: every partition halts.

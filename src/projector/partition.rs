@@ -17,6 +17,7 @@ use super::{
     cache::{Cache, Slot},
     hash,
     metrics::Metrics,
+    pause::Pauses,
 };
 use crate::{
     domain::{
@@ -196,6 +197,9 @@ pub(super) struct Session<'a> {
     caught_up: Option<Instant>,
     pub(super) poison: VecDeque<Instant>,
     halt: Option<Halt>,
+    /// Told to stand still, and by whom.
+    paused: Option<String>,
+    pauses: Pauses,
     suspect_round: u64,
     beat: Beat,
 }
@@ -236,6 +240,8 @@ impl<'a> Session<'a> {
             caught_up: None,
             poison: VecDeque::new(),
             halt: None,
+            paused: None,
+            pauses: Pauses::default(),
             suspect_round: shared.suspects(),
             beat: Beat { claim: rand::random(), number: 0, due: true },
         }
@@ -243,7 +249,12 @@ impl<'a> Session<'a> {
 
     async fn run(&mut self, batches: &mut mpsc::Receiver<Batch>, stop: &CancellationToken) -> Ended {
         match self.look_at_the_log().await {
-            Ok(from) => self.shared.poller.seek(self.id, self.claim, from),
+            Ok(from) => {
+                self.paused = self.look_at_pauses();
+                if self.paused.is_none() {
+                    self.shared.poller.seek(self.id, self.claim, from);
+                }
+            }
             Err(Interrupt::Halt(halt)) => self.halt(halt),
             Err(Interrupt::Refused(error)) => return Ended::Refused(error),
         }
@@ -260,6 +271,8 @@ impl<'a> Session<'a> {
     ) -> Result<Ended, StoreError> {
         let mut watched = self.shared.watched.clone();
         watched.mark_changed();
+        let mut decisions = self.shared.decisions.clone();
+        decisions.mark_changed();
         let mut ticks = tokio::time::interval(Duration::from_millis(self.shared.settings.heartbeat_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -279,6 +292,8 @@ impl<'a> Session<'a> {
                 }
                 _ = ticks.tick() => {
                     self.beat.due = true;
+                    // A pause with a lease ends by itself.
+                    self.obey_pauses().await?;
                     if self.shared.suspects() != self.suspect_round && self.halt.is_none() {
                         self.settle().await?;
                         return Ok(Ended::Suspect);
@@ -293,7 +308,11 @@ impl<'a> Session<'a> {
                     let watched = watched.borrow_and_update().clone();
                     self.watch(&watched);
                 }
-                batch = batches.recv(), if room && self.halt.is_none() => {
+                changed = decisions.changed() => {
+                    if changed.is_err() { stop.cancelled().await; }
+                    self.obey_pauses().await?;
+                }
+                batch = batches.recv(), if room && self.halt.is_none() && self.paused.is_none() => {
                     let Some(batch) = batch else { stop.cancelled().await; continue };
                     if batch.claim != self.claim {
                         continue;
@@ -345,6 +364,32 @@ impl<'a> Session<'a> {
             self.halt = Some(halt);
             self.beat.due = true;
         }
+    }
+
+    fn look_at_pauses(&mut self) -> Option<String> {
+        let decisions = Arc::clone(&self.shared.decisions.borrow());
+        self.pauses.look(&decisions, self.shared.generation, self.id.topic, Instant::now())
+    }
+
+    /// Stands still, or goes on. The heartbeat that tells of a pause is sent behind all that is folded: whoever
+    /// reads it knows that the position stands.
+    async fn obey_pauses(&mut self) -> Result<(), StoreError> {
+        let told = self.look_at_pauses();
+        let changes = told.is_some() != self.paused.is_some();
+        self.paused = told;
+        if !changes {
+            return Ok(());
+        }
+        tracing::info!(partition = %self.id, paused = self.paused.is_some(), "an operator's decision");
+        if self.paused.is_some() {
+            self.shared.poller.hold(self.id);
+        } else if self.halt.is_none() {
+            let from = self.to_verify.map_or(self.next, |last| last.offset);
+            self.shared.poller.seek(self.id, self.claim, from);
+        }
+        self.beat.due = true;
+        self.make_room().await?;
+        self.send().await
     }
 
     fn watch(&mut self, watched: &crate::source::watch::Watched) {
@@ -677,6 +722,8 @@ impl<'a> Session<'a> {
             next: to.next,
             high_watermark: self.shared.watched.borrow().ends.get(&self.id).map(|end| end.offset),
             halt: self.halt.clone(),
+            paused: self.paused.clone(),
+            cut: self.shared.birth.cut(self.id),
             quarantined_keys,
             waiting_records: waiting,
             owner: self.shared.instance.clone(),

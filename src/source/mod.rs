@@ -33,6 +33,13 @@ impl Cluster {
         Cluster { settings, embedded: false }
     }
 
+    /// The same cluster, for a member of another group.
+    #[must_use]
+    pub fn in_group(mut self, group: String) -> Self {
+        self.settings.group = group;
+        self
+    }
+
     /// The name of a topic on the broker.
     pub fn topic_name(&self, topic: Topic) -> &str {
         match topic {

@@ -3,6 +3,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `{bp}:active` | the number of the generation that readers are served |
+//! | `{bp}:live` | hash: the number of each generation that is fed → the name of its log |
 //! | `{bp}:g1:pos`, `:state` | hashes, a field per partition: [`Position`] packed, heartbeat as JSON |
 //! | `{bp}:g1:a:<account>`, `:c:<customer>` | cells |
 //! | `{bp}:g1:d:<customer>` | set: the accounts on which the customer owes, or once did |
@@ -48,6 +49,11 @@ pub enum Name {
 /// The pointer to the generation that readers are served.
 pub fn active(prefix: &str) -> String {
     format!("{prefix}:active")
+}
+
+/// The list of generations that are fed.
+pub fn live(prefix: &str) -> String {
+    format!("{prefix}:live")
 }
 
 impl Keys {

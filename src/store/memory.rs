@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    AccountRead, CellKey, Claimed, Commit, CustomerRead, Generation, Owing, PartitionState, Position,
-    Quarantine, ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
+    AccountRead, CellKey, Claimed, Commit, CustomerRead, Fed, Generation, Live, Owing, PartitionState,
+    Position, Quarantine, ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
 };
 use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subject};
 
@@ -25,6 +25,8 @@ pub struct MemoryStore {
 pub struct Held {
     /// The generation that readers are served.
     pub active: Option<Generation>,
+    /// Those that are fed, with the names of their logs.
+    pub live: BTreeMap<Generation, String>,
     /// Every generation.
     pub generations: BTreeMap<Generation, Contents>,
 }
@@ -63,6 +65,10 @@ impl Held {
     }
 
     fn served(&self) -> Option<(Snapshot, &Contents)> {
+        self.active.map(|generation| self.contents(generation))
+    }
+
+    fn contents(&self, generation: Generation) -> (Snapshot, &Contents) {
         static EMPTY: Contents = Contents {
             cells: BTreeMap::new(),
             owing: BTreeMap::new(),
@@ -72,11 +78,10 @@ impl Held {
             positions: BTreeMap::new(),
             states: BTreeMap::new(),
         };
-        let generation = self.active?;
         let contents = self.generations.get(&generation).unwrap_or(&EMPTY);
         let positions =
             contents.positions.iter().map(|(partition, position)| (*partition, *position)).collect();
-        Some((Snapshot { generation, positions }, contents))
+        (Snapshot { generation, positions }, contents)
     }
 }
 
@@ -156,6 +161,16 @@ impl WriteStore for MemoryStore {
             let born = Position { token: Token([0; 16]), checkpoint: Checkpoint::born(*at) };
             contents.positions.entry(*partition).or_insert(born);
         }
+        Ok(())
+    }
+
+    async fn enlist(&self, generation: Generation, log: &str) -> Result<(), StoreError> {
+        self.lock().live.insert(generation, log.to_owned());
+        Ok(())
+    }
+
+    async fn strike(&self, generation: Generation) -> Result<(), StoreError> {
+        self.lock().live.remove(&generation);
         Ok(())
     }
 
@@ -252,6 +267,21 @@ impl ReadStore for MemoryStore {
                 contents.states.iter().map(|(partition, state)| (*partition, state.clone())).collect();
             (snapshot, states)
         }))
+    }
+
+    async fn live(&self) -> Result<Live, StoreError> {
+        let held = self.lock();
+        let mut listed = held.live.clone();
+        if let Some(active) = held.active {
+            listed.entry(active).or_default();
+        }
+        let fed = |(generation, log): (Generation, String)| {
+            let (snapshot, contents) = held.contents(generation);
+            let states =
+                contents.states.iter().map(|(partition, state)| (*partition, state.clone())).collect();
+            Fed { snapshot, log: log.into(), states }
+        };
+        Ok(Live { active: held.active, generations: listed.into_iter().map(fed).collect() })
     }
 
     async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError> {

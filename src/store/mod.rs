@@ -3,6 +3,8 @@
 //! Two stores with the same semantics: [`redis`] and [`memory`] (the oracle of the tests and the demo's).
 //! Both hold to the commit rule that `ARCHITECTURE.md` explains clause by clause.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -110,6 +112,13 @@ pub struct PartitionState {
     pub high_watermark: Option<Offset>,
     /// Why the partition stands still, if it does.
     pub halt: Option<Halt>,
+    /// By whom and since when it is told to stand still, if it is: nothing is folded, nothing is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// The generation began where the log's head was gone already: the Kafka timestamp of the first record that
+    /// was there. Subjects without a beginning since then are incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Time>,
     /// How many keys are on hold.
     pub quarantined_keys: u64,
     /// How many records of theirs wait in the log.
@@ -208,6 +217,13 @@ pub trait WriteStore: Send + Sync {
     /// Sets the checkpoint of each partition that has none, and leaves the others.
     async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError>;
 
+    /// Puts the generation on the list of those that are fed, with the name of its log: readers keep all of them
+    /// in view.
+    async fn enlist(&self, generation: Generation, log: &str) -> Result<(), StoreError>;
+
+    /// Takes the generation off that list.
+    async fn strike(&self, generation: Generation) -> Result<(), StoreError>;
+
     /// Stores a fresh token for the partition and returns its checkpoint and quarantined keys, atomically.
     /// [`StoreError::Missing`] where it was never born or was lost.
     async fn claim(
@@ -273,6 +289,26 @@ pub struct CustomerRead {
     pub quarantines: Vec<Quarantine>,
 }
 
+/// A generation that is fed, as a reader sees it.
+#[derive(Debug, Clone)]
+pub struct Fed {
+    /// Positions of every partition that has one.
+    pub snapshot: Snapshot,
+    /// The name of its log: positions of two generations compare where it is the same.
+    pub log: Arc<str>,
+    /// The heartbeats.
+    pub states: Vec<(PartitionId, PartitionState)>,
+}
+
+/// Every generation that is fed, at one instant.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// The one that readers are served.
+    pub active: Option<Generation>,
+    /// All on the list, and the active one.
+    pub generations: Vec<Fed>,
+}
+
 /// The read side. Every method is one round trip; `Ok(None)` where no generation is active.
 #[async_trait]
 pub trait ReadStore: Send + Sync {
@@ -284,6 +320,10 @@ pub trait ReadStore: Send + Sync {
 
     /// Positions and heartbeats of every partition of the active generation.
     async fn states(&self) -> Result<Option<(Snapshot, Vec<(PartitionId, PartitionState)>)>, StoreError>;
+
+    /// Positions and heartbeats of every partition of every generation that is fed. Two round trips where the list
+    /// has changed.
+    async fn live(&self) -> Result<Live, StoreError>;
 
     /// The keys on hold in a partition of the active generation.
     async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError>;

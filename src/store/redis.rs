@@ -178,6 +178,8 @@ impl RedisStore {
             next: Offset(0),
             high_watermark: None,
             halt: None,
+            paused: None,
+            cut: None,
             quarantined_keys: 0,
             waiting_records: 0,
             owner: "check".to_owned(),
@@ -315,6 +317,18 @@ impl WriteStore for RedisStore {
 
     async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {
         self.bear_at(&self.keys(generation), births).await
+    }
+
+    async fn enlist(&self, generation: Generation, log: &str) -> Result<(), StoreError> {
+        let mut listed = redis::cmd("HSET");
+        listed.arg(keys::live(&self.prefix)).arg(generation.0).arg(log);
+        self.writer.call(&listed).await.map(|_| ())
+    }
+
+    async fn strike(&self, generation: Generation) -> Result<(), StoreError> {
+        let mut struck = redis::cmd("HDEL");
+        struck.arg(keys::live(&self.prefix)).arg(generation.0);
+        self.writer.call(&struck).await.map(|_| ())
     }
 
     async fn claim(

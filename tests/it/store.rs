@@ -247,6 +247,8 @@ fn state(beat: u64) -> PartitionState {
         next: Offset(5),
         high_watermark: Some(Offset(7)),
         halt: Some(Halt { reason: "r".to_owned(), remedy: "é".to_owned() }),
+        paused: Some("p".to_owned()),
+        cut: Some(Time::from_millis(3)),
         quarantined_keys: 1,
         waiting_records: 2,
         owner: "test".to_owned(),

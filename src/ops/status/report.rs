@@ -52,6 +52,8 @@ struct PartitionReport {
     quarantined_keys: u64,
     waiting_records: u64,
     halt: Option<Halt>,
+    /// By whom and since when it is told to stand still, if it is.
+    paused: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +126,7 @@ impl Report {
                 quarantined_keys: state.map_or(0, |s| s.quarantined_keys),
                 waiting_records: state.map_or(0, |s| s.waiting_records),
                 halt: state.and_then(|s| s.halt.clone()),
+                paused: state.and_then(|s| s.paused.clone()),
             };
             report.judge(log, max_staleness_ms, &mut needs_person);
             partitions.push(report);
@@ -227,6 +230,7 @@ impl PartitionReport {
             quarantined_keys: 0,
             waiting_records: 0,
             halt: None,
+            paused: None,
         }
     }
 
@@ -249,6 +253,8 @@ impl PartitionReport {
             let high = log.high;
             needs_person
                 .push(format!("{name} is at offset {next}, but the log ends at {high}: it is another log"));
+        } else if let Some(paused) = self.paused.as_ref().filter(|_| self.owner_lives) {
+            needs_person.push(format!("{name} is {paused}; `resume` lets it go on"));
         } else if self.owner_lives && !self.complete {
             needs_person
                 .push(format!("{name} is not complete: it has not reached the log's end since its birth"));
@@ -258,12 +264,13 @@ impl PartitionReport {
     }
 
     fn row(&self) -> [String; 10] {
+        let running = if self.paused.is_some() { "paused" } else { "running" };
         let state = match (&self.halt, self.owner_lives, self.complete, self.next_offset) {
             (Some(_), _, _, _) => "halted",
             (None, _, _, None) => "unknown",
             (None, false, _, Some(_)) => "no owner",
             (None, true, false, Some(_)) => "incomplete",
-            (None, true, true, Some(_)) => "running",
+            (None, true, true, Some(_)) => running,
         };
         [
             self.name(),
@@ -354,6 +361,8 @@ mod tests {
             next: Offset(70),
             high_watermark: Some(Offset(77)),
             halt: None,
+            paused: None,
+            cut: None,
             quarantined_keys: 0,
             waiting_records: 0,
             owner: "host/1".to_owned(),

@@ -1,12 +1,13 @@
 //! The read side: reads that wait at the same time share one call.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::Value;
@@ -20,7 +21,8 @@ use crate::{
     config,
     domain::{AccountId, CustomerId, PartitionId, Subject},
     store::{
-        AccountRead, CustomerRead, Generation, PartitionState, Quarantine, ReadStore, Snapshot, StoreError,
+        AccountRead, CustomerRead, Fed, Generation, Live, PartitionState, Quarantine, ReadStore, Snapshot,
+        StoreError,
         keys::{self, Keys},
     },
 };
@@ -44,9 +46,12 @@ pub(super) struct Reader {
 struct Core {
     link: Link,
     code: Code,
+    live: Code,
     prefix: String,
     /// The generation that the pointer named last.
     active: ArcSwapOption<(Generation, Keys)>,
+    /// The generations that were listed last.
+    listed: ArcSwap<Vec<Generation>>,
 }
 
 /// A read that waits for its call.
@@ -80,11 +85,14 @@ impl Reader {
     pub(super) fn new(config: &config::Redis) -> Result<Self, StoreError> {
         let timeout = Duration::from_millis(config.read_timeout_ms);
         let script = Code::new(include_str!("read.lua"));
+        let live = Code::new(include_str!("live.lua"));
         let core = Core {
-            link: Link::new(&config.url, timeout, vec![script.clone()])?,
+            link: Link::new(&config.url, timeout, vec![script.clone(), live.clone()])?,
             code: script,
+            live,
             prefix: config.prefix.clone(),
             active: ArcSwapOption::empty(),
+            listed: ArcSwap::default(),
         };
         Ok(Reader { core: Arc::new(core), queue: OnceLock::new(), timeout })
     }
@@ -213,6 +221,42 @@ impl Core {
         }
     }
 
+    /// Every generation that is listed, and the active one, in one call once the list is known.
+    async fn live(&self) -> Result<Live, StoreError> {
+        let unlisted: Arc<str> = Arc::from("");
+        for _ in 0..REPEATS_MAX {
+            let known = self.listed.load_full();
+            let mut command = script(&self.live, known.len().saturating_mul(2).saturating_add(2));
+            command.arg(keys::active(&self.prefix)).arg(keys::live(&self.prefix));
+            for generation in known.iter() {
+                let keys = Keys::new(&self.prefix, *generation);
+                command.arg(keys.positions()).arg(keys.states());
+            }
+            let mut reply = array(self.link.call(&command).await?)?.into_iter();
+            let mut next = || reply.next().ok_or_else(unexpected);
+            let active = generation(next()?)?;
+            let mut logs = BTreeMap::new();
+            for (number, log) in fields(next()?)? {
+                let number = number.parse().map(Generation).map_err(|_| unexpected())?;
+                logs.insert(number, Arc::from(String::from_utf8(log).map_err(|_| unexpected())?));
+            }
+            if let Some(active) = active {
+                logs.entry(active).or_insert_with(|| Arc::clone(&unlisted));
+            }
+            if !logs.keys().eq(known.iter()) {
+                self.listed.store(Arc::new(logs.into_keys().collect()));
+                continue;
+            }
+            let mut generations = Vec::with_capacity(logs.len());
+            for (generation, log) in logs {
+                let snapshot = Snapshot { generation, positions: positions(next()?)? };
+                generations.push(Fed { snapshot, log, states: states(next()?)? });
+            }
+            return Ok(Live { active, generations });
+        }
+        Err(StoreError::Transient { reason: "the list of generations keeps changing".to_owned() })
+    }
+
     /// Reads under the generation that the pointer names in the same reply.
     async fn read(&self, wanted: &Wanted<'_>) -> Result<Option<Brought>, StoreError> {
         let pointer = keys::active(&self.prefix);
@@ -325,13 +369,11 @@ impl ReadStore for RedisStore {
         let Some(brought) = self.reader.bounded(self.reader.core.read(&wanted)).await? else {
             return Ok(None);
         };
-        let mut states = Vec::new();
-        for (field, state) in fields(brought.states)? {
-            let partition = keys::partition(&field).ok_or_else(unexpected)?;
-            states.push((partition, serde_json::from_slice(&state).map_err(|_| unexpected())?));
-        }
-        states.sort_by_key(|(partition, _)| *partition);
-        Ok(Some((brought.snapshot, states)))
+        Ok(Some((brought.snapshot, states(brought.states)?)))
+    }
+
+    async fn live(&self) -> Result<Live, StoreError> {
+        self.reader.bounded(self.reader.core.live()).await
     }
 
     async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError> {
@@ -349,6 +391,16 @@ impl ReadStore for RedisStore {
     async fn healthy(&self) -> Result<(), StoreError> {
         self.reader.bounded(self.check_server(&self.reader.core.link)).await
     }
+}
+
+fn states(value: Value) -> Result<Vec<(PartitionId, PartitionState)>, StoreError> {
+    let mut states = Vec::new();
+    for (field, state) in fields(value)? {
+        let partition = keys::partition(&field).ok_or_else(unexpected)?;
+        states.push((partition, serde_json::from_slice(&state).map_err(|_| unexpected())?));
+    }
+    states.sort_by_key(|(partition, _)| *partition);
+    Ok(states)
 }
 
 fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreError> {

@@ -23,8 +23,8 @@ use balance_projector::{
         PartitionId, PaymentId, RecordAt, Rules, Statement, Subject, Time, Topic, fold,
     },
     store::{
-        AccountRead, CellKey, CellWrite, Commit, CustomerRead, Generation, Owing, PartitionState, Position,
-        Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token, WriteStore as _,
+        AccountRead, CellKey, CellWrite, Commit, CustomerRead, Generation, Live, Owing, PartitionState,
+        Position, Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token, WriteStore as _,
         memory::MemoryStore,
     },
     telemetry,
@@ -308,6 +308,8 @@ impl World {
                 next: commit.to.next,
                 high_watermark: Some(commit.to.next),
                 halt: None,
+                paused: None,
+                cut: None,
                 quarantined_keys: 0,
                 waiting_records: 0,
                 owner: "test".to_owned(),
@@ -547,6 +549,13 @@ impl ReadStore for Faulty {
             return Err(StoreError::Transient { reason: "as told".to_owned() });
         }
         self.store.states().await
+    }
+
+    async fn live(&self) -> Result<Live, StoreError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Transient { reason: "as told".to_owned() });
+        }
+        self.store.live().await
     }
 
     async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError> {
