@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use balance_projector::ops::{
-    self, check_config, demo, generate, hash_password, project, publish, run, serve, status,
+    self, check_config, demo, explain, generate, hash_password, project, publish, run, serve, status,
 };
 use clap::{Parser, Subcommand};
 
@@ -33,6 +33,8 @@ enum Command {
     Run,
     /// Everything in one process with sample data, on loopback; keeps nothing.
     Demo(demo::Args),
+    /// A balance event by event, from the log, and whether the projection agrees.
+    Explain(explain::Args),
     /// Checks NDJSON events and sends them to Kafka.
     Publish(publish::Args),
     /// Writes seeded synthetic events as NDJSON.
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Serve => config().and_then(|c| ops::role(&c.log.clone(), serve::run(c))),
         Command::Run => config().and_then(|c| ops::role(&c.log.clone(), run::run(c))),
         Command::Demo(args) => ops::role(&demo::log(), demo::run(args)),
+        Command::Explain(args) => config().and_then(|c| ops::block_on(explain::run(c, args))),
         Command::Publish(args) => config().and_then(|c| publish::run(&c, &args)),
         Command::Generate(args) => generate::run(&args),
         Command::Status(args) => config().and_then(|c| ops::block_on(status::run(c, args))),

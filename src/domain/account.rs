@@ -203,6 +203,10 @@ impl Account {
         let begun = |held: &Held| held.opening.is_some();
         self.opened || (!self.currencies.is_empty() && self.currencies.iter().all(begun))
     }
+    /// Of an account that was opened, the earliest `time` among the events that made its currencies known.
+    pub fn opened_at(&self) -> Option<Time> {
+        self.currencies.iter().map(|held| held.known).min().filter(|_| self.opened)
+    }
     /// The currencies that it holds, in alphabetical order.
     pub fn currencies(&self) -> Vec<Currency> {
         self.currencies.iter().map(|held| held.currency).collect()

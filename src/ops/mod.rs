@@ -12,6 +12,7 @@ use crate::{
 pub mod check_config;
 pub mod consent;
 pub mod demo;
+pub mod explain;
 pub mod generate;
 pub mod hash_password;
 pub mod parts;

@@ -10,6 +10,7 @@ mod metrics;
 mod partition;
 mod pause;
 mod quarantine;
+pub mod replay;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -32,6 +32,7 @@
 mod api;
 mod commit_rule;
 mod crash;
+mod explain;
 mod fold;
 mod fold_laws;
 mod kafka_loss;

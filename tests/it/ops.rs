@@ -48,9 +48,18 @@ fn stderr(output: &Output) -> &str {
 fn every_command_is_in_the_help() {
     let output = command(&["--help"], &[], b"");
     assert_eq!(output.status.code(), Some(0));
-    for name in
-        ["project", "serve", "run", "demo", "publish", "generate", "status", "check-config", "hash-password"]
-    {
+    for name in [
+        "project",
+        "serve",
+        "run",
+        "demo",
+        "explain",
+        "publish",
+        "generate",
+        "status",
+        "check-config",
+        "hash-password",
+    ] {
         assert!(stdout(&output).lines().any(|line| line.trim_start().starts_with(name)), "{name}");
     }
 }

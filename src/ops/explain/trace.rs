@@ -1,0 +1,344 @@
+//! The records of a subject as rows, each with what it moved.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+
+use super::money::{between, money};
+use crate::{
+    domain::{AccountFact, Amount, Compared, Currency, CustomerFact, Event, Fact, Ignored, Outcome},
+    projector::replay::{Fate, Step},
+    source::Cluster,
+};
+
+/// One record.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
+    /// When Kafka took it.
+    pub timestamp: String,
+    /// The account, where the explanation is a customer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The event's id; absent where the record cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// Who sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Its number, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// Its type, such as `ledger.entry.booked.v1`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// When it happened upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Its entry or payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The day on which it was booked or paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// `applied`, `duplicate`, `without-effect`, `replayed`, `dead-letter` or `waits`.
+    pub outcome: &'static str,
+    /// Why, or what it did besides moving figures; for a human.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// What it moved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+}
+
+/// What a record did to one currency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Move {
+    /// The currency.
+    pub currency: Currency,
+    /// What it added to the balance: what is booked, or what is due.
+    pub amount: String,
+    /// The balance afterwards.
+    pub balance: String,
+    /// What is available afterwards; of accounts alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available: Option<String>,
+}
+
+/// A running figure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// The account, where the explanation is a customer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The currency.
+    pub currency: Currency,
+    /// What is booked, or what is due.
+    pub balance: String,
+    /// What is available; of accounts alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available: Option<String>,
+}
+
+/// The running figures of one cell: what is booked or due, and what is available where there is such a thing.
+pub(super) type Running = BTreeMap<Currency, (Amount, Option<Amount>)>;
+
+/// The rows that are shown, and the figures before them.
+pub(super) struct Trace {
+    account: Option<String>,
+    currency: Option<Currency>,
+    last: usize,
+    running: Running,
+    opening: BTreeMap<Currency, Balance>,
+    pub(super) rows: VecDeque<Row>,
+    pub(super) left_out: u64,
+}
+
+impl Trace {
+    pub(super) fn new(account: Option<String>, currency: Option<Currency>, last: usize) -> Self {
+        Trace {
+            account,
+            currency,
+            last,
+            running: Running::new(),
+            opening: BTreeMap::new(),
+            rows: VecDeque::new(),
+            left_out: 0,
+        }
+    }
+
+    /// Takes a record in, with the figures after it.
+    pub(super) fn step(&mut self, cluster: &Cluster, step: &Step, after: Running) {
+        let moves = self.moves(&after);
+        self.running = after;
+        let touches = |currency| match step.event.as_ref().map(|event| &event.fact) {
+            Some(fact) => currencies(fact).is_none_or(|named| named.contains(&currency)),
+            None => true,
+        };
+        // A record in another currency says nothing of this one; one without a currency does.
+        if self.currency.is_some_and(|wanted| moves.is_empty() && !touches(wanted)) {
+            return;
+        }
+        let row = Row::new(cluster, step, self.account.clone(), moves);
+        self.rows.push_back(row);
+        if self.rows.len() > self.last
+            && let Some(row) = self.rows.pop_front()
+        {
+            self.left_out = self.left_out.saturating_add(1);
+            for moved in row.moves {
+                let Move { currency, balance, available, .. } = moved;
+                let account = self.account.clone();
+                self.opening.insert(currency, Balance { account, currency, balance, available });
+            }
+        }
+    }
+
+    fn moves(&self, after: &Running) -> Vec<Move> {
+        let mut moves = Vec::new();
+        for (currency, (balance, available)) in after {
+            if self.currency.is_some_and(|wanted| wanted != *currency) {
+                continue;
+            }
+            let before = self.running.get(currency).copied();
+            if before == Some((*balance, *available)) {
+                continue;
+            }
+            let (before, _) = before.unwrap_or((Amount::ZERO, None));
+            moves.push(Move {
+                currency: *currency,
+                amount: money(between(before, *balance), *currency),
+                balance: money(*balance, *currency),
+                available: available.map(|available| money(available, *currency)),
+            });
+        }
+        for (currency, (balance, _)) in &self.running {
+            let wanted = self.currency.is_none_or(|wanted| wanted == *currency);
+            if wanted && !after.contains_key(currency) {
+                moves.push(Move {
+                    currency: *currency,
+                    amount: money(balance.negated(), *currency),
+                    balance: money(Amount::ZERO, *currency),
+                    available: None,
+                });
+            }
+        }
+        moves
+    }
+
+    /// The figures before the first row.
+    pub(super) fn opening(&self) -> Vec<Balance> {
+        self.opening.values().cloned().collect()
+    }
+}
+
+impl Row {
+    fn new(cluster: &Cluster, step: &Step, account: Option<String>, moves: Vec<Move>) -> Row {
+        let event = step.event.as_ref();
+        let (outcome, note) = told(step);
+        let (reference, date) = event.map(details).unwrap_or_default();
+        Row {
+            topic: cluster.topic_name(step.at.partition.topic).to_owned(),
+            partition: step.at.partition.partition,
+            offset: step.at.offset.0,
+            timestamp: step.at.timestamp.to_string(),
+            account,
+            event_id: event.map(|event| event.id.to_string()),
+            source: event.map(|event| event.source.to_string()),
+            sequence: event.and_then(|event| event.sequence),
+            kind: event.map(|event| kind(&event.fact)),
+            time: event.map(|event| event.time.to_string()),
+            reference,
+            date,
+            outcome,
+            note,
+            moves,
+        }
+    }
+}
+
+/// The outcome's name, and why or what besides.
+fn told(step: &Step) -> (&'static str, String) {
+    match &step.fate {
+        Fate::Folded(effect) => match effect.outcome {
+            Outcome::Applied => {
+                let note = match effect.compared {
+                    Some(Compared::Opened) => "the opening balance".to_owned(),
+                    Some(Compared::Agrees) => format!("{}: agrees", stated(step)),
+                    Some(Compared::Drifts) => format!("{}: drifts", stated(step)),
+                    Some(Compared::Counted) => format!("{}: counted only", stated(step)),
+                    None => step.event.as_ref().map(does).unwrap_or_default(),
+                };
+                ("applied", note)
+            }
+            Outcome::Ignored(Ignored::Duplicate) => ("duplicate", "a repeat with the same facts".to_owned()),
+            Outcome::Ignored(Ignored::WithoutEffect) => {
+                ("without-effect", "its entry or payment has ended".to_owned())
+            }
+            Outcome::Ignored(Ignored::Replayed) => ("replayed", "folded before".to_owned()),
+        },
+        Fate::SetAside(rejection) => ("dead-letter", format!("{}: {}", rejection.class, rejection.message)),
+        Fate::Waits(behind) => ("waits", format!("behind the dead letter at offset {behind}")),
+    }
+}
+
+fn stated(step: &Step) -> String {
+    let Some(Fact::Account(_, AccountFact::Stated(statement))) = step.event.as_ref().map(|event| &event.fact)
+    else {
+        return String::new();
+    };
+    let amount = match statement.indicator {
+        crate::domain::Indicator::Credit => statement.amount,
+        crate::domain::Indicator::Debit => statement.amount.negated(),
+    };
+    let balance_type = match statement.balance_type {
+        crate::domain::BalanceType::Prcd => "PRCD",
+        crate::domain::BalanceType::Clbd => "CLBD",
+        crate::domain::BalanceType::Itbd => "ITBD",
+        crate::domain::BalanceType::Clav => "CLAV",
+    };
+    format!(
+        "stated {balance_type} {} {} as of {}",
+        money(amount, statement.currency),
+        statement.currency,
+        statement.as_of
+    )
+}
+
+/// What an event does besides moving figures.
+fn does(event: &Event) -> String {
+    match &event.fact {
+        Fact::Account(_, fact) => match fact {
+            AccountFact::Opened { .. } => "opened".to_owned(),
+            AccountFact::Pending(entry) => {
+                let side = match entry.indicator {
+                    crate::domain::Indicator::Credit => "credit",
+                    crate::domain::Indicator::Debit => "debit",
+                };
+                format!("pending {side} of {} {}", money(entry.amount, entry.currency), entry.currency)
+            }
+            AccountFact::Released { .. } => "a pending entry ends".to_owned(),
+            AccountFact::Booked { .. } | AccountFact::Stated(_) => String::new(),
+            AccountFact::CreditLine { currency, amount, included } => {
+                let included = if *included { "included" } else { "not included" };
+                format!(
+                    "credit line {} {currency}, {included} in what is available",
+                    money(*amount, *currency)
+                )
+            }
+            AccountFact::Closed => "closed".to_owned(),
+        },
+        Fact::Customer(_, fact) => match fact {
+            CustomerFact::Settled { amount, currency, .. } => {
+                format!("paid {} {currency}", money(*amount, *currency))
+            }
+            CustomerFact::Reversed { .. } => "a payment is returned".to_owned(),
+            CustomerFact::Profile { billing_name, ivr_fee } => {
+                format!("billing name {billing_name:?}, fee {}", ivr_fee.to_short())
+            }
+        },
+    }
+}
+
+fn details(event: &Event) -> (Option<String>, Option<String>) {
+    match &event.fact {
+        Fact::Account(_, fact) => match fact {
+            AccountFact::Pending(entry) => (Some(entry.entry_id.as_str().to_owned()), None),
+            AccountFact::Released { entry_id } => (Some(entry_id.as_str().to_owned()), None),
+            AccountFact::Booked { entry, booking_date } => {
+                (Some(entry.entry_id.as_str().to_owned()), Some(booking_date.to_string()))
+            }
+            AccountFact::Opened { .. }
+            | AccountFact::CreditLine { .. }
+            | AccountFact::Stated(_)
+            | AccountFact::Closed => (None, None),
+        },
+        Fact::Customer(_, fact) => match fact {
+            CustomerFact::Settled { payment_id, paid_on, .. } => {
+                (Some(payment_id.as_str().to_owned()), Some(paid_on.to_string()))
+            }
+            CustomerFact::Reversed { payment_id } => (Some(payment_id.as_str().to_owned()), None),
+            CustomerFact::Profile { .. } => (None, None),
+        },
+    }
+}
+
+/// The currencies that an event names; `None` where it names none and may touch any.
+fn currencies(fact: &Fact) -> Option<Vec<Currency>> {
+    match fact {
+        Fact::Account(_, fact) => match fact {
+            AccountFact::Opened { currencies, .. } => Some(currencies.clone()),
+            AccountFact::Pending(entry) | AccountFact::Booked { entry, .. } => Some(vec![entry.currency]),
+            AccountFact::CreditLine { currency, .. } => Some(vec![*currency]),
+            AccountFact::Stated(statement) => Some(vec![statement.currency]),
+            AccountFact::Released { .. } | AccountFact::Closed => None,
+        },
+        Fact::Customer(_, fact) => match fact {
+            CustomerFact::Settled { currency, .. } => Some(vec![*currency]),
+            CustomerFact::Reversed { .. } | CustomerFact::Profile { .. } => None,
+        },
+    }
+}
+
+fn kind(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::Account(_, fact) => match fact {
+            AccountFact::Opened { .. } => "ledger.account.opened.v1",
+            AccountFact::Pending(_) => "ledger.entry.pending.v1",
+            AccountFact::Released { .. } => "ledger.entry.released.v1",
+            AccountFact::Booked { .. } => "ledger.entry.booked.v1",
+            AccountFact::CreditLine { .. } => "ledger.credit_line.set.v1",
+            AccountFact::Stated(_) => "ledger.balance.stated.v1",
+            AccountFact::Closed => "ledger.account.closed.v1",
+        },
+        Fact::Customer(_, fact) => match fact {
+            CustomerFact::Settled { .. } => "payment.settled.v1",
+            CustomerFact::Reversed { .. } => "payment.reversed.v1",
+            CustomerFact::Profile { .. } => "customer.profile.set.v1",
+        },
+    }
+}
