@@ -152,6 +152,24 @@ pub struct Api {
     pub credential_cache_ms: u64,
     /// How long open requests may take after a stop.
     pub shutdown_ms_max: u64,
+    /// Reads of one account by one provider in a day without its user; 0 lifts the limit.
+    pub unattended_reads_max: u32,
+    /// Requests of one user of view one in a second, in the long run; 0 lifts the limit.
+    pub user_requests_per_second: u32,
+    /// Requests of one user at once.
+    pub user_requests_burst: u32,
+    /// Requests of one provider in a second, in the long run; 0 lifts the limit.
+    pub provider_requests_per_second: u32,
+    /// Requests of one provider at once.
+    pub provider_requests_burst: u32,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// How long the headers of a request may take to arrive.
+    pub headers_ms_max: u64,
+    /// How long a connection may be idle between requests.
+    pub idle_ms_max: u64,
+    /// The longest headers.
+    pub header_bytes_max: usize,
 }
 
 /// A user of view one.
@@ -369,6 +387,15 @@ impl Default for Api {
             tokens: Vec::new(),
             credential_cache_ms: 60_000,
             shutdown_ms_max: 10_000,
+            unattended_reads_max: 4,
+            user_requests_per_second: 0,
+            user_requests_burst: 50,
+            provider_requests_per_second: 0,
+            provider_requests_burst: 50,
+            connections_max: 4_096,
+            headers_ms_max: 10_000,
+            idle_ms_max: 75_000,
+            header_bytes_max: 32 << 10,
         }
     }
 }

@@ -61,6 +61,7 @@ pub mod metric {
 
         REQUESTS = "requests", "Requests answered [view, status]";
         REQUESTS_UNAVAILABLE = "requests_unavailable", "Requests answered with 503 [view, reason]";
+        REFUSALS = "refusals", "Requests refused for what the caller is or asks for [view, reason]";
         SEVERAL_CURRENCIES = "several_currencies", "Answers without a balance because the customer's dues are in several currencies";
         REQUEST_SECONDS = "request_seconds", "How long an answer took [view]";
         REQUESTS_OPEN = "requests_open", "Requests being answered";

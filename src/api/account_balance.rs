@@ -1,5 +1,7 @@
 //! View two: an account's balances, for a third-party provider.
 
+use std::time::{Duration, Instant};
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -13,13 +15,17 @@ use super::{
     freshness::RestsOn,
     headers::{Parameter, Single, accepts_json, is_json, parameter, percent_decoded, single, visible},
     metrics, min_position,
+    refusal::{Reason, Who},
     reply::{self, Basis, Reply, Served},
     router::Api,
     unavailable::Unavailable,
 };
 use crate::{
     config::OnQuarantine,
-    domain::{Account, AccountId, Amount, BalanceType, Cell, CellError, Currency, Figure, FigureError, Time},
+    domain::{
+        Account, AccountId, Amount, BalanceType, Cell, CellError, Currency, Day, Figure, FigureError, Time,
+    },
+    store::Quota,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,13 +37,15 @@ const REQUEST_ID_MAX: usize = 60;
 /// Why there is no figure, in the order in which it is checked.
 enum Refused {
     Method,
-    Unauthorised,
-    Forbidden,
+    Unauthorised(Reason),
+    Forbidden(Reason),
     Headers(Vec<Fault>),
     NotAcceptable,
     MediaType,
-    NotFound,
+    NotFound(Reason),
     Currency,
+    /// One read too many, and in so long there may be another.
+    TooMany(Reason, Duration),
     Unavailable(Unavailable),
     /// A cell that this program cannot read.
     Broken,
@@ -49,6 +57,24 @@ struct Fault {
     scope: &'static str,
 }
 
+impl Refused {
+    /// Why the caller is refused; none where the fault is on this side.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            Refused::Method => Some(Reason::Method),
+            Refused::Unauthorised(reason)
+            | Refused::Forbidden(reason)
+            | Refused::NotFound(reason)
+            | Refused::TooMany(reason, _) => Some(*reason),
+            Refused::Headers(_) => Some(Reason::Headers),
+            Refused::NotAcceptable => Some(Reason::NotAcceptable),
+            Refused::MediaType => Some(Reason::MediaType),
+            Refused::Currency => Some(Reason::Currency),
+            Refused::Unavailable(_) | Refused::Broken => None,
+        }
+    }
+}
+
 impl From<Unavailable> for Refused {
     fn from(reason: Unavailable) -> Self {
         Refused::Unavailable(reason)
@@ -57,11 +83,16 @@ impl From<Unavailable> for Refused {
 
 /// Answers `…/my/accounts/{id}/balance`; `segment` is the id as it stands in the path.
 pub async fn answer(api: &Api, request: &Parts, segment: &str) -> Reply {
-    let mut reply = match balances(api, request, segment).await {
+    let mut caller = None;
+    let mut reply = match balances(api, request, segment, &mut caller).await {
         Ok(served) => served.into_reply(&request.headers),
         Err(refused) => {
             if let Refused::Unavailable(reason) = &refused {
                 api.metrics.unavailable(metrics::View::Account, reason);
+            }
+            if let Some(reason) = refused.reason() {
+                let who = Who { caller: caller.as_deref(), request: request_id(&request.headers) };
+                api.refusals.refused(&api.metrics, metrics::View::Account, reason, &who);
             }
             error(&refused, &api.settings.currency_error_code)
         }
@@ -72,7 +103,7 @@ pub async fn answer(api: &Api, request: &Parts, segment: &str) -> Reply {
 
 /// Another path of this view.
 pub fn not_found(request: &HeaderMap) -> Reply {
-    let mut reply = error(&Refused::NotFound, "");
+    let mut reply = error(&Refused::NotFound(Reason::NotFound), "");
     echo(&mut reply, request);
     reply
 }
@@ -92,24 +123,41 @@ pub fn broken(request: &HeaderMap) -> Reply {
 }
 
 fn echo(reply: &mut Reply, request: &HeaderMap) {
-    if let Single::Once(value) = single(request, &REQUEST_ID)
-        && visible(value, REQUEST_ID_MAX).is_some()
-    {
-        reply.headers_mut().insert(REQUEST_ID, value.clone());
+    if let Some(id) = request_id(request).and_then(|id| HeaderValue::from_str(id).ok()) {
+        reply.headers_mut().insert(REQUEST_ID, id);
     }
 }
 
-async fn balances(api: &Api, request: &Parts, segment: &str) -> Result<Served, Refused> {
+/// The request's own id, where it is well-formed.
+fn request_id(request: &HeaderMap) -> Option<&str> {
+    match single(request, &REQUEST_ID) {
+        Single::Once(value) => visible(value, REQUEST_ID_MAX),
+        Single::Absent | Single::Repeated => None,
+    }
+}
+
+async fn balances(
+    api: &Api,
+    request: &Parts,
+    segment: &str,
+    caller: &mut Option<String>,
+) -> Result<Served, Refused> {
     let settings = &api.settings;
     if !reply::is_read(&request.method) {
         return Err(Refused::Method);
     }
     let provider =
         api.bearer.provider(&request.headers, api.clock.now()).map_err(|refused| match refused {
-            NotLetIn::Unauthorised => Refused::Unauthorised,
-            NotLetIn::Expired => Refused::Forbidden,
+            NotLetIn::Unauthorised(reason) => Refused::Unauthorised(reason),
+            NotLetIn::Forbidden(reason, who) => {
+                *caller = Some(who);
+                Refused::Forbidden(reason)
+            }
             NotLetIn::Busy(reason) => Refused::Unavailable(reason),
         })?;
+    *caller = Some(provider.client_id.clone());
+    // Taken by every request, told in its place: what is wrong with a request is told first.
+    let token = api.provider_buckets.take(&provider.client_id, settings.provider_rate, Instant::now());
 
     let freshness = &api.freshness;
     let wanted = min_position::parse(&request.headers, &settings.topics)
@@ -128,10 +176,16 @@ async fn balances(api: &Api, request: &Parts, segment: &str) -> Result<Served, R
     freshness.reach(&wanted, settings.min_position_wait_max, settings.min_position_waiters_max).await?;
     let view = freshness.look();
     let id = percent_decoded(segment).and_then(|id| AccountId::parse(&id).ok());
-    let Some(id) = id.filter(|id| provider.accounts.contains(id)) else {
-        // Not read at all: how long the answer takes tells nothing of accounts outside the consent.
-        view.absent(RestsOn::Account { home: None }, freshness.max_staleness())?;
-        return Err(Refused::NotFound);
+    let consented = id
+        .ok_or(Reason::NotFound)
+        .and_then(|id| if provider.accounts.contains(&id) { Ok(id) } else { Err(Reason::NotConsented) });
+    let id = match consented {
+        Ok(id) => id,
+        Err(reason) => {
+            // Not read at all: how long the answer takes tells nothing of accounts outside the consent.
+            view.absent(RestsOn::Account { home: None }, freshness.max_staleness())?;
+            return Err(Refused::NotFound(reason));
+        }
     };
     let read = api.store.account(&id).await.map_err(Unavailable::Store)?.ok_or(Unavailable::NoGeneration)?;
 
@@ -147,7 +201,7 @@ async fn balances(api: &Api, request: &Parts, segment: &str) -> Result<Served, R
     if incomplete_since.is_some() && (settings.on_quarantine == OnQuarantine::Refuse || open.is_none()) {
         return Err(Refused::Unavailable(Unavailable::Quarantined));
     }
-    let account = open.ok_or(Refused::NotFound)?;
+    let account = open.ok_or(Refused::NotFound(Reason::NotFound))?;
 
     let asked = match parameter(request.uri.query(), "currency") {
         Parameter::Absent => held,
@@ -157,10 +211,47 @@ async fn balances(api: &Api, request: &Parts, segment: &str) -> Result<Served, R
         }
         Parameter::Unreadable => return Err(Refused::Currency),
     };
-    let today = api.clock.today();
+    token.map_err(|wait| Refused::TooMany(Reason::Rate, wait))?;
+    let body = body(&account, &asked, &settings.balance_types, api.clock.today());
+    if !user_involved(&request.headers) {
+        within_limit(api, &provider.client_id, id, body.is_ok()).await?;
+    }
+    let body = body?;
+    let drift = account.drifts().into_iter().filter(|drift| asked.contains(&drift.currency));
+    let drift = drift.map(|drift| drift.as_of).min();
+    Ok(Served { tag: super::etag::weak(&body), body, basis, incomplete_since, drift })
+}
+
+/// Whether the account's holder takes part in the request.
+fn user_involved(request: &HeaderMap) -> bool {
+    matches!(single(request, &USER_INVOLVED), Single::Once(value) if value == "true")
+}
+
+/// Counts a read without the user, if it will be answered and one is left today.
+async fn within_limit(api: &Api, provider: &str, account: AccountId, answered: bool) -> Result<(), Refused> {
+    let max = api.settings.unattended_reads_max;
+    if max == 0 {
+        return Ok(());
+    }
+    let quota = Quota { day: api.clock.today().0.to_string(), caller: provider.to_owned(), account };
+    let left = api.counts.take(&quota, max, answered).await.map_err(|error| {
+        api.refusals.cannot_count(&error);
+        // Not counted is not answered: else a lost store would lift the limit.
+        Unavailable::Store(error)
+    })?;
+    if left { Ok(()) } else { Err(Refused::TooMany(Reason::Unattended, api.clock.until_tomorrow())) }
+}
+
+/// The figures asked for, as JSON.
+fn body(
+    account: &Account,
+    asked: &[Currency],
+    balance_types: &[BalanceType],
+    today: Day,
+) -> Result<String, Refused> {
     let mut balances = Vec::new();
-    for currency in &asked {
-        for balance_type in &settings.balance_types {
+    for currency in asked {
+        for balance_type in balance_types {
             let figure = account.figure(*currency, *balance_type, today).ok_or(Refused::Broken)?;
             let figure = figure.map_err(|error| match error {
                 FigureError::DaysMerged => Unavailable::DaysMerged,
@@ -168,10 +259,7 @@ async fn balances(api: &Api, request: &Parts, segment: &str) -> Result<Served, R
             balances.push(Balance::of(*currency, *balance_type, &figure).ok_or(Refused::Broken)?);
         }
     }
-    let drift = account.drifts().into_iter().filter(|drift| asked.contains(&drift.currency));
-    let drift = drift.map(|drift| drift.as_of).min();
-    let body = serde_json::to_string(&Body { balances }).map_err(|_| Refused::Broken)?;
-    Ok(Served { tag: super::etag::weak(&body), body, basis, incomplete_since, drift })
+    serde_json::to_string(&Body { balances }).map_err(|_| Refused::Broken)
 }
 
 /// What is wrong with the headers, each that is.
@@ -299,19 +387,20 @@ fn error(refused: &Refused, currency_error_code: &str) -> Reply {
     let one = |error| vec![ErrorFact { error, scope: None }];
     let (status, errors) = match refused {
         Refused::Method => (StatusCode::METHOD_NOT_ALLOWED, one("METHOD_NOT_ALLOWED")),
-        Refused::Unauthorised => (StatusCode::UNAUTHORIZED, one("UNAUTHORISED")),
-        Refused::Forbidden => (StatusCode::FORBIDDEN, one("FORBIDDEN")),
+        Refused::Unauthorised(_) => (StatusCode::UNAUTHORIZED, one("UNAUTHORISED")),
+        Refused::Forbidden(_) => (StatusCode::FORBIDDEN, one("FORBIDDEN")),
         Refused::Headers(faults) => {
             let errors = faults.iter().map(|f| ErrorFact { error: f.error, scope: Some(f.scope) });
             (StatusCode::BAD_REQUEST, errors.collect())
         }
         Refused::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, one("NOT_ACCEPTABLE")),
         Refused::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, one("UNSUPPORTED_MEDIA_TYPE")),
-        Refused::NotFound => (StatusCode::NOT_FOUND, one("ID_NOT_FOUND")),
+        Refused::NotFound(_) => (StatusCode::NOT_FOUND, one("ID_NOT_FOUND")),
         Refused::Currency => {
             let errors = vec![ErrorFact { error: currency_error_code, scope: Some("currency") }];
             (StatusCode::BAD_REQUEST, errors)
         }
+        Refused::TooMany(..) => (StatusCode::TOO_MANY_REQUESTS, one("TOO_MANY_REQUESTS")),
         Refused::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, one("SERVICE_UNAVAILABLE")),
         Refused::Broken => (StatusCode::INTERNAL_SERVER_ERROR, one("INTERNAL_SERVER_ERROR")),
     };
@@ -319,15 +408,16 @@ fn error(refused: &Refused, currency_error_code: &str) -> Reply {
     let mut reply = reply::error(status, body);
     match refused {
         Refused::Method => reply::allow_reads(&mut reply),
-        Refused::Unauthorised => {
+        Refused::Unauthorised(_) => {
             reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         Refused::Unavailable(reason) => reply::retry_after(&mut reply, reason),
-        Refused::Forbidden
+        Refused::TooMany(_, wait) => reply::retry_in(&mut reply, *wait),
+        Refused::Forbidden(_)
         | Refused::Headers(_)
         | Refused::NotAcceptable
         | Refused::MediaType
-        | Refused::NotFound
+        | Refused::NotFound(_)
         | Refused::Currency
         | Refused::Broken => {}
     }

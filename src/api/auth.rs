@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     headers::{Single, single},
+    refusal::Reason,
     unavailable::Unavailable,
 };
 use crate::domain::{AccountId, Time};
@@ -34,6 +35,7 @@ const QUEUED_MAX: usize = 256;
 /// A user of view one.
 #[derive(Clone)]
 pub struct User {
+    pub(super) name: String,
     pub(super) password_hash: PasswordHash,
     pub(super) profiles: HashSet<String>,
 }
@@ -68,9 +70,9 @@ pub struct TokenUser {
 #[derive(Debug, PartialEq, Eq)]
 pub enum NotLetIn {
     /// Missing, repeated or wrong.
-    Unauthorised,
-    /// Right, but of no use any more.
-    Expired,
+    Unauthorised(Reason),
+    /// Right, but of no use: the verified caller, and why.
+    Forbidden(Reason, String),
     /// Too many others wait.
     Busy(Unavailable),
 }
@@ -114,10 +116,12 @@ impl BasicAuth {
 
     /// The user whose credentials the request bears.
     pub async fn user(&self, headers: &HeaderMap) -> Result<&User, NotLetIn> {
-        let Single::Once(value) = single(headers, &AUTHORIZATION) else { return Err(NotLetIn::Unauthorised) };
-        let encoded = credentials(value, b"Basic").ok_or(NotLetIn::Unauthorised)?;
-        let decoded = STANDARD.decode(encoded).map_err(|_| NotLetIn::Unauthorised)?;
-        let colon = decoded.iter().position(|b| *b == b':').ok_or(NotLetIn::Unauthorised)?;
+        const NONE: NotLetIn = NotLetIn::Unauthorised(Reason::NoCredentials);
+        const WRONG: NotLetIn = NotLetIn::Unauthorised(Reason::WrongPassword);
+        let Single::Once(value) = single(headers, &AUTHORIZATION) else { return Err(NONE) };
+        let encoded = credentials(value, b"Basic").ok_or(NONE)?;
+        let decoded = STANDARD.decode(encoded).map_err(|_| NONE)?;
+        let colon = decoded.iter().position(|b| *b == b':').ok_or(NONE)?;
         let (name, password) = decoded.split_at(colon);
         let password = password.get(1..).unwrap_or_default();
 
@@ -143,8 +147,8 @@ impl BasicAuth {
                 tokio::task::spawn_blocking(verify).await.unwrap_or(false)
             }
         };
-        let user = user.filter(|_| matches).ok_or(NotLetIn::Unauthorised)?;
-        let until = Instant::now().checked_add(self.remember).ok_or(NotLetIn::Unauthorised)?;
+        let user = user.filter(|_| matches).ok_or(WRONG)?;
+        let until = Instant::now().checked_add(self.remember).ok_or(WRONG)?;
         self.lock().insert(digest, (name.to_vec(), until));
         Ok(user)
     }
@@ -186,17 +190,18 @@ impl BearerAuth {
         let (Single::Once(token), Single::Once(api_key)) =
             (single(headers, &AUTHORIZATION), single(headers, &API_KEY))
         else {
-            return Err(NotLetIn::Unauthorised);
+            return Err(NotLetIn::Unauthorised(Reason::NoCredentials));
         };
-        let token = credentials(token, b"Bearer").ok_or(NotLetIn::Unauthorised)?;
+        let none = NotLetIn::Unauthorised(Reason::NoCredentials);
+        let token = credentials(token, b"Bearer").ok_or(none)?;
         // Looked up by digest: how long that takes tells of a digest, not of a token.
-        let known = self.tokens.get(&sha256(token)).ok_or(NotLetIn::Unauthorised)?;
+        let known = self.tokens.get(&sha256(token)).ok_or(NotLetIn::Unauthorised(Reason::UnknownToken))?;
         let same_key = known.api_key_sha256.ct_eq(&sha256(api_key.as_bytes()));
         if !bool::from(same_key) {
-            return Err(NotLetIn::Unauthorised);
+            return Err(NotLetIn::Unauthorised(Reason::WrongApiKey));
         }
         if known.expires.is_some_and(|expires| expires <= now) {
-            return Err(NotLetIn::Expired);
+            return Err(NotLetIn::Forbidden(Reason::Expired, known.client_id.clone()));
         }
         Ok(known)
     }
@@ -226,7 +231,8 @@ mod tests {
         let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap());
         let user = |(name, password): &(&str, &str)| {
             let password_hash = cheap.hash_password(password.as_bytes()).unwrap();
-            (name.as_bytes().to_vec(), User { password_hash, profiles: HashSet::new() })
+            let user = User { name: (*name).to_owned(), password_hash, profiles: HashSet::new() };
+            (name.as_bytes().to_vec(), user)
         };
         all.iter().map(user).collect()
     }
@@ -243,13 +249,18 @@ mod tests {
     #[tokio::test]
     async fn only_what_was_verified_is_remembered() {
         let auth = BasicAuth::new(users(&[("a", "one"), ("b", "two")]), Duration::from_mins(1));
+        let wrong = |credentials: &str| {
+            let whole = credentials.contains(':');
+            let reason = if whole { Reason::WrongPassword } else { Reason::NoCredentials };
+            Some(NotLetIn::Unauthorised(reason))
+        };
         for credentials in ["a:two", "b:one", "c:one", "a:", ":one", "a", ""] {
-            assert_eq!(outcome(&auth, credentials).await, Some(NotLetIn::Unauthorised), "{credentials}");
-            assert_eq!(outcome(&auth, credentials).await, Some(NotLetIn::Unauthorised), "{credentials}");
+            assert_eq!(outcome(&auth, credentials).await, wrong(credentials), "{credentials}");
+            assert_eq!(outcome(&auth, credentials).await, wrong(credentials), "{credentials}");
         }
         assert!(auth.lock().is_empty());
         assert_eq!(outcome(&auth, "a:one").await, None);
-        assert_eq!(outcome(&auth, "a:two").await, Some(NotLetIn::Unauthorised));
+        assert_eq!(outcome(&auth, "a:two").await, Some(NotLetIn::Unauthorised(Reason::WrongPassword)));
         assert_eq!(auth.lock().len(), 1);
     }
 
@@ -279,13 +290,17 @@ mod tests {
         let costly =
             Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(1 << 16, 2, 1, None).unwrap());
         let password_hash = costly.hash_password(b"one").unwrap();
-        let known = (b"a".to_vec(), User { password_hash, profiles: HashSet::new() });
+        let user = User { name: "a".to_owned(), password_hash, profiles: HashSet::new() };
+        let known = (b"a".to_vec(), user);
         let auth = BasicAuth::new(HashMap::from_iter([known]), Duration::from_mins(1));
         let mut took = [Duration::MAX; 2];
         for _ in 0..3 {
             for (fastest, credentials) in took.iter_mut().zip(["a:wrong", "nobody:wrong"]) {
                 let started = Instant::now();
-                assert_eq!(outcome(&auth, credentials).await, Some(NotLetIn::Unauthorised));
+                assert_eq!(
+                    outcome(&auth, credentials).await,
+                    Some(NotLetIn::Unauthorised(Reason::WrongPassword))
+                );
                 *fastest = (*fastest).min(started.elapsed());
             }
         }

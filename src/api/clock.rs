@@ -36,6 +36,15 @@ impl Clock {
         self.now().day_in(&self.zone)
     }
 
+    /// How long it takes until the next day begins.
+    pub fn until_tomorrow(&self) -> Duration {
+        let now = self.now().0;
+        let tomorrow = now.to_zoned(self.zone.clone()).tomorrow().and_then(|day| day.start_of_day());
+        let wait = tomorrow.map(|day| day.timestamp().duration_since(now));
+        // The calendar's last day has no next one.
+        wait.ok().and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(Duration::from_hours(24))
+    }
+
     /// The instant so long ago; the first of the calendar at the earliest.
     pub fn ago(&self, age: Duration) -> Time {
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);

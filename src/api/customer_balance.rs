@@ -1,5 +1,7 @@
 //! View one: what a customer owes, for a person on the phone.
 
+use std::time::{Duration, Instant};
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::WWW_AUTHENTICATE, request::Parts};
 use serde::Serialize;
 
@@ -8,6 +10,7 @@ use super::{
     freshness::RestsOn,
     headers::{Single, percent_decoded, single, visible},
     metrics, min_position,
+    refusal::{Reason, Who},
     reply::{self, Basis, Reply, Served},
     router::Api,
     unavailable::Unavailable,
@@ -26,14 +29,35 @@ const HEADER_ID_MAX: usize = 128;
 /// Why there is no figure, in the order in which it is checked.
 enum Refused {
     Method,
-    Unauthorised,
+    Unauthorised(Reason),
+    /// The user asks too often; in so long it may again.
+    TooMany(Duration),
     /// What is wrong with which header, each.
     Headers(Vec<String>),
-    Forbidden(&'static str),
+    /// The profile is not the user's.
+    Profile,
+    /// The customer is outside the profile.
+    Customer,
     NotFound,
     Unavailable(Unavailable),
     /// A cell that this program cannot read.
     Broken,
+}
+
+impl Refused {
+    /// Why the caller is refused; none where the fault is on this side.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            Refused::Method => Some(Reason::Method),
+            Refused::Unauthorised(reason) => Some(*reason),
+            Refused::TooMany(_) => Some(Reason::Rate),
+            Refused::Headers(_) => Some(Reason::Headers),
+            Refused::Profile => Some(Reason::Profile),
+            Refused::Customer => Some(Reason::Customer),
+            Refused::NotFound => Some(Reason::NotFound),
+            Refused::Unavailable(_) | Refused::Broken => None,
+        }
+    }
 }
 
 impl From<Unavailable> for Refused {
@@ -44,11 +68,16 @@ impl From<Unavailable> for Refused {
 
 /// Answers `…/customers/{customerId}/balance`; `segment` is the id as it stands in the path.
 pub async fn answer(api: &Api, request: &Parts, segment: &str) -> Reply {
-    match balance(api, request, segment).await {
+    let mut caller = None;
+    match balance(api, request, segment, &mut caller).await {
         Ok(served) => served.into_reply(&request.headers),
         Err(refused) => {
             if let Refused::Unavailable(reason) = &refused {
                 api.metrics.unavailable(metrics::View::Customer, reason);
+            }
+            if let Some(reason) = refused.reason() {
+                let who = Who { caller: caller.as_deref(), request: tracking_id(&request.headers) };
+                api.refusals.refused(&api.metrics, metrics::View::Customer, reason, &who);
             }
             error(&refused, &request.headers)
         }
@@ -65,15 +94,22 @@ pub fn broken(request: &HeaderMap) -> Reply {
     error(&Refused::Broken, request)
 }
 
-async fn balance(api: &Api, request: &Parts, segment: &str) -> Result<Served, Refused> {
+async fn balance(
+    api: &Api,
+    request: &Parts,
+    segment: &str,
+    caller: &mut Option<String>,
+) -> Result<Served, Refused> {
     let settings = &api.settings;
     if !reply::is_read(&request.method) {
         return Err(Refused::Method);
     }
     let user = api.basic.user(&request.headers).await.map_err(|refused| match refused {
-        NotLetIn::Unauthorised | NotLetIn::Expired => Refused::Unauthorised,
+        NotLetIn::Unauthorised(reason) | NotLetIn::Forbidden(reason, _) => Refused::Unauthorised(reason),
         NotLetIn::Busy(reason) => Refused::Unavailable(reason),
     })?;
+    *caller = Some(user.name.clone());
+    api.user_buckets.take(&user.name, settings.user_rate, Instant::now()).map_err(Refused::TooMany)?;
 
     let mut faults = Vec::new();
     let tracking_id = required(&request.headers, &TRACKING_ID, "Request-Tracking-Id", &mut faults);
@@ -91,9 +127,9 @@ async fn balance(api: &Api, request: &Parts, segment: &str) -> Result<Served, Re
 
     let id = percent_decoded(segment);
     let profile = user.profiles.get(profile_id).and_then(|id| settings.profiles.get(id));
-    let profile = profile.ok_or(Refused::Forbidden("ProfileId - Not permitted"))?;
+    let profile = profile.ok_or(Refused::Profile)?;
     if !profile.covers(id.as_deref().unwrap_or(segment)) {
-        return Err(Refused::Forbidden("customerId - Not permitted"));
+        return Err(Refused::Customer);
     }
 
     freshness.reach(&wanted, settings.min_position_wait_max, settings.min_position_waiters_max).await?;
@@ -270,12 +306,16 @@ fn error(refused: &Refused, request: &HeaderMap) -> Reply {
         Refused::Method => {
             (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", vec!["Only GET and HEAD are allowed"])
         }
-        Refused::Unauthorised => (StatusCode::UNAUTHORIZED, "Unauthorized", vec!["Invalid Credentials"]),
+        Refused::Unauthorised(_) => (StatusCode::UNAUTHORIZED, "Unauthorized", vec!["Invalid Credentials"]),
+        Refused::TooMany(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", vec!["The user asks too often"])
+        }
         Refused::Headers(faults) => {
             let faults = faults.iter().map(String::as_str).collect();
             (StatusCode::UNPROCESSABLE_ENTITY, "Validation Error", faults)
         }
-        Refused::Forbidden(what) => (StatusCode::FORBIDDEN, "Forbidden", vec![*what]),
+        Refused::Profile => (StatusCode::FORBIDDEN, "Forbidden", vec!["ProfileId - Not permitted"]),
+        Refused::Customer => (StatusCode::FORBIDDEN, "Forbidden", vec!["customerId - Not permitted"]),
         Refused::NotFound => (StatusCode::NOT_FOUND, "Not Found", vec!["Invalid Resource"]),
         Refused::Unavailable(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", vec![reason.message()])
@@ -292,12 +332,13 @@ fn error(refused: &Refused, request: &HeaderMap) -> Reply {
     let mut reply = reply::error(status, serde_json::to_string(&body).unwrap_or_default());
     match refused {
         Refused::Method => reply::allow_reads(&mut reply),
-        Refused::Unauthorised => {
+        Refused::Unauthorised(_) => {
             let challenge = HeaderValue::from_static("Basic realm=\"balances\", charset=\"UTF-8\"");
             reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
         Refused::Unavailable(reason) => reply::retry_after(&mut reply, reason),
-        Refused::Headers(_) | Refused::Forbidden(_) | Refused::NotFound | Refused::Broken => {}
+        Refused::TooMany(wait) => reply::retry_in(&mut reply, *wait),
+        Refused::Headers(_) | Refused::Profile | Refused::Customer | Refused::NotFound | Refused::Broken => {}
     }
     reply
 }

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::unavailable::Unavailable;
+use super::{refusal::Reason, unavailable::Unavailable};
 use crate::telemetry::{metric, register};
 
 /// The views, as a label.
@@ -21,7 +21,8 @@ pub enum View {
 }
 
 impl View {
-    const fn name(self) -> &'static str {
+    /// The name in metrics and in the log.
+    pub const fn name(self) -> &'static str {
         match self {
             View::Customer => "customer",
             View::Account => "account",
@@ -54,6 +55,7 @@ pub struct Metrics {
     requests: Family<Answer, Counter>,
     seconds: Family<ByView, Histogram, fn() -> Histogram>,
     unavailable: Family<Refusal, Counter>,
+    refusals: Family<Refusal, Counter>,
     several_currencies: Counter,
     store_errors: Counter,
     open: Gauge,
@@ -72,6 +74,7 @@ impl Metrics {
             requests: register(registry, metric::REQUESTS, Family::default()),
             seconds: register(registry, metric::REQUEST_SECONDS, Family::new_with_constructor(histogram)),
             unavailable: register(registry, metric::REQUESTS_UNAVAILABLE, Family::default()),
+            refusals: register(registry, metric::REFUSALS, Family::default()),
             several_currencies: register(registry, metric::SEVERAL_CURRENCIES, Counter::default()),
             store_errors: register(registry, metric::STORE_READ_ERRORS, Counter::default()),
             open: register(registry, metric::REQUESTS_OPEN, Gauge::default()),
@@ -99,6 +102,11 @@ impl Metrics {
             self.store_errors.inc();
         }
         self.unavailable.get_or_create(&Refusal { view: view.name(), reason: reason.name() }).inc();
+    }
+
+    /// A caller was refused.
+    pub fn refused(&self, view: View, reason: Reason) {
+        self.refusals.get_or_create(&Refusal { view: view.name(), reason: reason.name() }).inc();
     }
 
     /// A customer's dues are in several currencies: the balance was left out.

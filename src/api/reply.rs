@@ -1,6 +1,6 @@
 //! What both views put into an answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
@@ -11,6 +11,7 @@ use super::{
     clock::Clock,
     etag,
     freshness::{Freshness, Look, RestsOn},
+    limits,
     unavailable::Unavailable,
 };
 use crate::{
@@ -128,6 +129,11 @@ pub fn allow_reads(reply: &mut Reply) {
 /// With 503.
 pub fn retry_after(reply: &mut Reply, reason: &Unavailable) {
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(reason.retry_after_seconds()));
+}
+
+/// With 429.
+pub fn retry_in(reply: &mut Reply, wait: Duration) {
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(limits::seconds(wait)));
 }
 
 /// When the first dead letter was set aside.

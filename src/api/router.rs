@@ -16,12 +16,14 @@ use super::{
     clock::Clock,
     customer_balance,
     freshness::Freshness,
+    limits::Buckets,
     metrics::{Metrics, View},
     openapi,
+    refusal::Refusals,
     reply::Reply,
     settings::Settings,
 };
-use crate::store::ReadStore;
+use crate::store::{CountStore, ReadStore};
 
 /// Everything that a request needs.
 pub struct Api {
@@ -33,6 +35,10 @@ pub struct Api {
     pub(super) bearer: BearerAuth,
     pub(super) metrics: Arc<Metrics>,
     pub(super) document: openapi::Document,
+    pub(super) counts: Arc<dyn CountStore>,
+    pub(super) user_buckets: Buckets,
+    pub(super) provider_buckets: Buckets,
+    pub(super) refusals: Refusals,
 }
 
 /// The paths of both views; all others say "not found" in the form of the view that they are nearest to.

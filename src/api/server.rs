@@ -10,14 +10,16 @@ use super::{
     admin::{Readiness, Report},
     auth::{BasicAuth, BearerAuth},
     clock::Clock,
-    connections::{self, Bounds},
+    connections,
     freshness::Freshness,
+    limits::Buckets,
     metrics::Metrics,
     openapi,
+    refusal::Refusals,
     router::{self, Api},
     settings::Settings,
 };
-use crate::store::ReadStore;
+use crate::store::{CountStore, ReadStore};
 
 /// The read side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,7 @@ impl Server {
         mut settings: Settings,
         clock: Clock,
         store: Arc<dyn ReadStore>,
+        counts: Arc<dyn CountStore>,
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let listen = settings.listen;
@@ -63,7 +66,20 @@ impl Server {
         let bearer = BearerAuth::new(std::mem::take(&mut settings.tokens));
         let freshness = Arc::new(freshness);
         let document = openapi::Document::of(&settings)?;
-        let api = Arc::new(Api { settings, clock, store, freshness, basic, bearer, metrics, document });
+        let api = Arc::new(Api {
+            settings,
+            clock,
+            store,
+            freshness,
+            basic,
+            bearer,
+            metrics,
+            document,
+            counts,
+            user_buckets: Buckets::new(),
+            provider_buckets: Buckets::new(),
+            refusals: Refusals::new(),
+        });
         Ok(Server { listener, address, api })
     }
 
@@ -82,8 +98,8 @@ impl Server {
         // Requests that are open at a stop may still wait for a sample.
         let answered = CancellationToken::new();
         let watching = tokio::spawn(watch(Arc::clone(&self.api.freshness), answered.clone()));
-        let grace = self.api.settings.shutdown_max;
-        connections::serve(self.listener, router::router(self.api), Bounds::default(), shutdown, grace).await;
+        let (bounds, grace) = (self.api.settings.bounds, self.api.settings.shutdown_max);
+        connections::serve(self.listener, router::router(self.api), bounds, shutdown, grace).await;
         answered.cancel();
         if watching.await.is_err() {
             tracing::error!("the task that watches freshness ended by itself");

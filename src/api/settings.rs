@@ -11,6 +11,8 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     auth::{Profile, TokenUser, User},
+    connections::Bounds,
+    limits::Rate,
     min_position::TopicNames,
 };
 use crate::{
@@ -45,6 +47,10 @@ pub struct Settings {
     pub(super) tokens: HashMap<[u8; 32], TokenUser>,
     pub(super) credential_cache: Duration,
     pub(super) shutdown_max: Duration,
+    pub(super) unattended_reads_max: u32,
+    pub(super) user_rate: Rate,
+    pub(super) provider_rate: Rate,
+    pub(super) bounds: Bounds,
     /// The zone of days.
     pub zone: TimeZone,
 }
@@ -62,7 +68,11 @@ impl Settings {
             let wanted = "may be an argon2 hash in PHC form, as `hash-password` prints it";
             let password_hash =
                 PasswordHash::new(&user.password_hash).map_err(|_| wrong(key("password_hash"), wanted))?;
-            let known = User { password_hash, profiles: user.profiles.iter().cloned().collect() };
+            let known = User {
+                name: user.name.clone(),
+                password_hash,
+                profiles: user.profiles.iter().cloned().collect(),
+            };
             if users.insert(user.name.clone().into_bytes(), known).is_some() {
                 return Err(wrong(key("name"), "stands in api.users twice"));
             }
@@ -113,6 +123,18 @@ impl Settings {
             tokens,
             credential_cache: Duration::from_millis(api.credential_cache_ms),
             shutdown_max: Duration::from_millis(api.shutdown_ms_max),
+            unattended_reads_max: api.unattended_reads_max,
+            user_rate: Rate { per_second: api.user_requests_per_second, burst: api.user_requests_burst },
+            provider_rate: Rate {
+                per_second: api.provider_requests_per_second,
+                burst: api.provider_requests_burst,
+            },
+            bounds: Bounds {
+                connections: api.connections_max,
+                headers: Duration::from_millis(api.headers_ms_max),
+                idle: Duration::from_millis(api.idle_ms_max),
+                header_bytes: api.header_bytes_max,
+            },
             zone,
         })
     }

@@ -22,7 +22,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let standing = Arc::new(Standing::new(&mut registry));
     let settings = Settings::of(&config)?;
     let clock = Clock::system(settings.zone.clone());
-    let server = Server::bind(settings, clock, reads, &mut registry).await?;
+    let server = Server::bind(settings, clock, Arc::clone(&reads) as _, reads, &mut registry).await?;
     let readiness = vec![parts::write_side(&standing), server.readiness()];
     let admin = parts::admin(config.admin.listen, registry, readiness).await?;
     let cluster = Cluster::new(config.kafka.clone());

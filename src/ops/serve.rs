@@ -17,7 +17,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut registry = telemetry::registry();
     let settings = Settings::of(&config)?;
     let clock = Clock::system(settings.zone.clone());
-    let server = Server::bind(settings, clock, store, &mut registry).await?;
+    let server = Server::bind(settings, clock, Arc::clone(&store) as _, store, &mut registry).await?;
     let admin = parts::admin(config.admin.listen, registry, vec![server.readiness()]).await?;
     parts::until_all(
         shutdown.clone(),

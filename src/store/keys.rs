@@ -10,13 +10,17 @@
 //! | `{bp}:g1:qa:<account>`, `:qc:<customer>` | hashes: partition → quarantine as JSON |
 //! | `{bp}:g1:qd:<customer>` | hash: `<account>/<partition>` → quarantine of an account with a due |
 //! | `{bp}:g1:qi:<partition>` | hash: key → quarantine; what an owner loads when it claims |
+//! | `{bp}:u:<day>:<caller>:<account>` | reads of a day that are limited; the caller as a digest |
 //!
 //! The prefix carries one hash tag, so that all keys share a slot. Ids hold no colon and no slash, hence a
 //! key names its parts without doubt.
 
-use bytes::Bytes;
+use std::fmt::Write as _;
 
-use super::{CellKey, Generation, Position, Token};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::{CellKey, Generation, Position, Quota, Token};
 use crate::domain::{AccountId, Checkpoint, CustomerId, PartitionId, Topic};
 
 /// The keys of one generation.
@@ -54,6 +58,17 @@ pub fn active(prefix: &str) -> String {
 /// The list of generations that are fed.
 pub fn live(prefix: &str) -> String {
     format!("{prefix}:live")
+}
+
+/// The count of a caller's reads of an account on a day. Ids of callers hold anything: a digest does not.
+pub fn count(prefix: &str, quota: &Quota) -> String {
+    let digest = Sha256::digest(quota.caller.as_bytes());
+    let mut caller = String::with_capacity(32);
+    for byte in digest.iter().take(16) {
+        // Writing to a string cannot fail.
+        let _ignored = write!(caller, "{byte:02x}");
+    }
+    format!("{prefix}:u:{}:{caller}:{}", quota.day, quota.account.as_str())
 }
 
 impl Keys {

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    AccountRead, CellKey, Claimed, Commit, CustomerRead, Fed, Generation, Live, Owing, PartitionState,
-    Position, Quarantine, ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
+    AccountRead, CellKey, Claimed, Commit, CountStore, CustomerRead, Fed, Generation, Live, Owing,
+    PartitionState, Position, Quarantine, Quota, ReadStore, Snapshot, StoreError, Token, WriteStore,
+    contents::Contents,
 };
 use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subject};
 
@@ -18,6 +19,7 @@ use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subj
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     held: Mutex<Held>,
+    counts: Mutex<BTreeMap<Quota, u32>>,
 }
 
 /// All that the store holds: taken, kept and put back by tests, as a dump of Redis is.
@@ -230,6 +232,23 @@ impl WriteStore for MemoryStore {
             held.active = Some(to);
         }
         Ok(same)
+    }
+}
+
+#[async_trait]
+impl CountStore for MemoryStore {
+    async fn take(&self, quota: &Quota, max: u32, count: bool) -> Result<bool, StoreError> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Days end: what was counted on another one is never asked for again.
+        counts.retain(|held, _| held.day == quota.day);
+        let taken = counts.get(quota).copied().unwrap_or_default();
+        if taken >= max {
+            return Ok(false);
+        }
+        if count {
+            counts.insert(quota.clone(), taken.saturating_add(1));
+        }
+        Ok(true)
     }
 }
 

@@ -332,6 +332,26 @@ pub trait ReadStore: Send + Sync {
     async fn healthy(&self) -> Result<(), StoreError>;
 }
 
+/// One kind of read that is limited by the day: of an account by a caller.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Quota {
+    /// The day, `yyyy-MM-dd`.
+    pub day: String,
+    /// Who reads; nothing but its digest is stored.
+    pub caller: String,
+    /// What is read.
+    pub account: AccountId,
+}
+
+/// Counts that limit callers, one for all processes. They lie under keys of their own and are no part of the
+/// projection: what is lost of them lets a caller read more often on that day, nothing else.
+#[async_trait]
+pub trait CountStore: Send + Sync {
+    /// Whether fewer than `max` were counted; if so, and if `count`, counts one more. Counts go by themselves
+    /// two days after the first.
+    async fn take(&self, quota: &Quota, max: u32, count: bool) -> Result<bool, StoreError>;
+}
+
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(…)")

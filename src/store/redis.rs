@@ -1,6 +1,6 @@
 //! The store in Redis: scripts for whatever must be atomic, reads of many callers in one call.
 //!
-//! The Redis user needs `~<prefix>:*` and `+evalsha +script|load +info +get +mget +set +mset +exists +hget
+//! The Redis user needs `~<prefix>:*` and `+evalsha +evalsha_ro +script|load +info +get +mget +set +mset +exists +hget
 //! +hset +hsetnx +hgetall +hvals +sadd +smembers +del +scan`; one that only reads needs none of `set`, `mset`,
 //! `hset`, `hsetnx`, `sadd`, `del` and `scan`.
 

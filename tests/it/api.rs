@@ -8,6 +8,7 @@ mod connections;
 mod customer;
 mod described;
 mod honesty;
+mod limits;
 mod openapi;
 mod world;
 

@@ -29,6 +29,7 @@
     reason = "tables are long, seeds and chances are numbers; money in tests is text"
 )]
 
+mod access;
 mod api;
 mod commit_rule;
 mod crash;

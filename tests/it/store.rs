@@ -847,7 +847,7 @@ fn a_url_that_cannot_be_read_is_refused_without_repeating_it() {
 }
 
 /// The permissions that the documentation of the store names, and no others.
-const ACL: &str = "~{bp}:* +evalsha +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx +hgetall \
+const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx +hgetall \
                    +hvals +sadd +smembers +del +scan";
 
 fn user(server: &Server, name: &str, rules: &str) -> RedisStore {
@@ -869,6 +869,7 @@ async fn a_missing_permission_shows_at_the_start() {
     let server = Server::start();
     for missing in [
         "-evalsha",
+        "-evalsha_ro",
         "-script",
         "-info",
         "-get",

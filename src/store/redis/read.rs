@@ -21,8 +21,8 @@ use crate::{
     config,
     domain::{AccountId, CustomerId, PartitionId, Subject},
     store::{
-        AccountRead, CustomerRead, Fed, Generation, Live, PartitionState, Quarantine, ReadStore, Snapshot,
-        StoreError,
+        AccountRead, CountStore, CustomerRead, Fed, Generation, Live, PartitionState, Quarantine, Quota,
+        ReadStore, Snapshot, StoreError,
         keys::{self, Keys},
     },
 };
@@ -33,6 +33,8 @@ const BATCH_READS_MAX: usize = 64;
 const CALLS_IN_FLIGHT_MAX: usize = 2;
 /// Reads that wait for a call; those beyond wait for room.
 const WAITING_READS_MAX: usize = 4_096;
+/// A day and the zones of the earth around it.
+const COUNT_SECONDS: u32 = 2 * 86_400;
 /// How often a read is repeated because the pointer moved meanwhile.
 const REPEATS_MAX: usize = 3;
 
@@ -47,6 +49,7 @@ struct Core {
     link: Link,
     code: Code,
     live: Code,
+    take: Code,
     prefix: String,
     /// The generation that the pointer named last.
     active: ArcSwapOption<(Generation, Keys)>,
@@ -86,10 +89,12 @@ impl Reader {
         let timeout = Duration::from_millis(config.read_timeout_ms);
         let script = Code::new(include_str!("read.lua"));
         let live = Code::new(include_str!("live.lua"));
+        let take = Code::new(include_str!("take.lua"));
         let core = Core {
-            link: Link::new(&config.url, timeout, vec![script.clone(), live.clone()])?,
+            link: Link::new(&config.url, timeout, vec![script.clone(), live.clone(), take.clone()])?,
             code: script,
             live,
+            take,
             prefix: config.prefix.clone(),
             active: ArcSwapOption::empty(),
             listed: ArcSwap::default(),
@@ -294,7 +299,9 @@ impl Core {
             .saturating_mul(2)
             .saturating_add(customers.len().saturating_mul(4))
             .saturating_add(3);
-        let mut command = script(&self.code, key_count);
+        // So that a user who may only read can call it.
+        let mut command = redis::cmd("EVALSHA_RO");
+        command.arg(&self.code.hash).arg(key_count);
         command.arg(pointer).arg(keys.positions()).arg(keys.states());
         for id in accounts {
             command.arg(keys.account(id));
@@ -401,6 +408,18 @@ fn states(value: Value) -> Result<Vec<(PartitionId, PartitionState)>, StoreError
     }
     states.sort_by_key(|(partition, _)| *partition);
     Ok(states)
+}
+
+#[async_trait]
+impl CountStore for RedisStore {
+    async fn take(&self, quota: &Quota, max: u32, count: bool) -> Result<bool, StoreError> {
+        let core = &self.reader.core;
+        let mut command = script(&core.take, 1);
+        command.arg(keys::count(&core.prefix, quota)).arg(max).arg(COUNT_SECONDS);
+        command.arg(if count { "1" } else { "0" });
+        let left = self.reader.bounded(core.link.call(&command)).await?;
+        Ok(matches!(left, Value::Int(1)))
+    }
 }
 
 fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreError> {

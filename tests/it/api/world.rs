@@ -23,9 +23,9 @@ use balance_projector::{
         PartitionId, PaymentId, RecordAt, Rules, Statement, Subject, Time, Topic, fold,
     },
     store::{
-        AccountRead, CellKey, CellWrite, Commit, CustomerRead, Generation, Live, Owing, PartitionState,
-        Position, Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token, WriteStore as _,
-        memory::MemoryStore,
+        AccountRead, CellKey, CellWrite, Commit, CountStore, CustomerRead, Generation, Live, Owing,
+        PartitionState, Position, Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token,
+        WriteStore as _, memory::MemoryStore,
     },
     telemetry,
 };
@@ -381,10 +381,25 @@ impl Drop for Served {
 impl Served {
     /// Binds and answers; not ready yet.
     pub async fn start(store: Arc<dyn ReadStore>, config: &Config) -> Served {
+        Self::counting(store, Arc::new(MemoryStore::new()), config).await
+    }
+
+    /// With counts that others may share.
+    pub async fn counting(store: Arc<dyn ReadStore>, counts: Arc<dyn CountStore>, config: &Config) -> Served {
+        Self::at(store, counts, config, NOW).await
+    }
+
+    /// With another instant as now.
+    pub async fn at(
+        store: Arc<dyn ReadStore>,
+        counts: Arc<dyn CountStore>,
+        config: &Config,
+        now: &str,
+    ) -> Served {
         let settings = Settings::of(config).unwrap();
-        let clock = Clock::fixed(settings.zone.clone(), time(NOW));
+        let clock = Clock::fixed(settings.zone.clone(), time(now));
         let mut registry = telemetry::registry();
-        let server = Server::bind(settings, clock, store, &mut registry).await.unwrap();
+        let server = Server::bind(settings, clock, store, counts, &mut registry).await.unwrap();
         let readiness = server.readiness();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let admin = Admin::bind(free, Arc::new(registry), vec![server.readiness()]).await.unwrap();
