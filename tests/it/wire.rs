@@ -8,8 +8,10 @@ use balance_projector::domain::{
 use balance_projector::wire::{self, Record};
 use serde_json::{Map, Value};
 
+mod asyncapi;
 mod classes;
 mod meaning;
+mod released;
 mod schemas;
 
 const KEY: &str = "acc-1";
@@ -154,7 +156,11 @@ fn amount(text: &str) -> Amount {
 }
 
 fn czk() -> Currency {
-    Currency::parse("CZK").unwrap()
+    currency("CZK")
+}
+
+fn currency(code: &str) -> Currency {
+    Currency::parse(code).unwrap()
 }
 
 fn booked_event() -> Event {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Sent;
 
-const TYPES: [&str; 10] = [
+pub const TYPES: [&str; 10] = [
     "customer.profile.set.v1",
     "ledger.account.closed.v1",
     "ledger.account.opened.v1",
@@ -34,7 +34,7 @@ const A_SCHEMA_CANNOT_TELL: [&str; 9] = [
     "too-deep.nested-arrays",
 ];
 
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name)
 }
 
@@ -44,7 +44,7 @@ fn schema(name: &str) -> Value {
 }
 
 /// Each type's validator, which knows the shared definitions.
-fn validators() -> Vec<(&'static str, Validator)> {
+pub fn validators() -> Vec<(&'static str, Validator)> {
     let common = schema("common");
     let registry = Registry::new().add(common["$id"].as_str().unwrap(), common.clone()).unwrap();
     let registry = registry.prepare().unwrap();
@@ -71,7 +71,7 @@ fn examples(kind: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The record of an example, in the topic of its type, keyed by its subject.
-fn record(bytes: &[u8]) -> Sent {
+pub fn record(bytes: &[u8]) -> Sent {
     let event: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let customer = event["type"].as_str().is_some_and(|kind| !kind.starts_with("ledger."));
     let key = event["subject"].as_str().unwrap_or("D2C8C1DCC51A3738538A40A4863CA288E0225E52");
