@@ -11,6 +11,7 @@
 //! | [`projector`] | the loop: decode, fold, commit; dead letters, quarantine, halts |
 //! | [`store`] | one atomic commit, checked loads, reads in one round trip; Redis, and memory |
 //! | [`api`] | the two views, authentication, errors, freshness, health |
+//! | [`compare`] | exact comparison of generations, and of a generation with the log |
 //! | [`ops`] | the operator's commands, one file each |
 //! | [`config`] | every setting, validated once |
 //! | [`telemetry`] | logs, and every metric's name |
@@ -18,6 +19,7 @@
 //! `api` knows nothing of `source` and `projector`: they meet in the store alone.
 
 pub mod api;
+pub mod compare;
 pub mod config;
 pub mod decisions;
 pub mod domain;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use balance_projector::ops::{
-    self, check_config, demo, explain, generate, hash_password, project, publish, run, serve, status,
+    self, audit, check_config, demo, explain, generate, hash_password, project, publish, run, serve, status,
 };
 use clap::{Parser, Subcommand};
 
@@ -41,6 +41,8 @@ enum Command {
     Generate(generate::Args),
     /// Where the projection stands, and what needs a person.
     Status(status::Args),
+    /// Recomputes every balance from the log, and compares it with what is served.
+    Audit(audit::Args),
     /// Prints the settings in force with secrets masked, or what is wrong with them.
     CheckConfig,
     /// Hashes a password, or a token, for the configuration.
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => config().and_then(|c| publish::run(&c, &args)),
         Command::Generate(args) => generate::run(&args),
         Command::Status(args) => config().and_then(|c| ops::block_on(status::run(c, args))),
+        Command::Audit(args) => config().and_then(|c| ops::block_on(audit::run(c, args))),
         Command::CheckConfig => config().and_then(|c| check_config::run(&c)),
         Command::HashPassword(args) => hash_password::run(&args),
     })

@@ -1,5 +1,7 @@
 //! An account's cell: balances per currency, pending entries, dues, drift.
 
+mod facets;
+
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{

@@ -1,5 +1,7 @@
 //! A customer's cell: profile and payments.
 
+mod facets;
+
 use jiff::Timestamp;
 
 use super::{

@@ -82,6 +82,14 @@ impl Subject {
         })
     }
 
+    /// The topic of its own events.
+    pub fn topic(&self) -> super::Topic {
+        match self {
+            Subject::Account(_) => super::Topic::Ledger,
+            Subject::Customer(_) => super::Topic::Payment,
+        }
+    }
+
     /// The whole id.
     pub fn as_str(&self) -> &str {
         match self {

@@ -10,6 +10,7 @@ mod checkpoint;
 mod currency;
 mod customer;
 mod event;
+mod facet;
 mod fold;
 mod id;
 mod packed;
@@ -24,6 +25,7 @@ pub use checkpoint::{Checkpoint, LastRecord, Offset, PartitionId, RecordAt, Topi
 pub use currency::Currency;
 pub use customer::{Customer, LastPayment, Profile};
 pub use event::{AccountFact, CustomerFact, Entry, Event, Fact, Indicator, Statement};
+pub use facet::{Aspect, Facet};
 pub use fold::{Cell, CellError, Compared, Effect, Ignored, Outcome, Rules, RulesError, fold};
 pub use id::{AccountId, CustomerId, EntryId, IdError, PaymentId, Subject};
 pub use parameters::{FOLD_VERSION, FingerprintKey, Parameters};

@@ -9,7 +9,9 @@ use crate::{
     telemetry,
 };
 
+pub mod audit;
 pub mod check_config;
+pub mod compared;
 pub mod consent;
 pub mod demo;
 pub mod explain;

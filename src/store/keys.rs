@@ -161,15 +161,12 @@ impl Keys {
 
     /// A pattern of `SCAN` that fits every key of the generation.
     pub fn pattern(&self) -> String {
-        let mut pattern = String::with_capacity(self.head.len().saturating_add(1));
-        for character in self.head.chars() {
-            if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
-                pattern.push('\\');
-            }
-            pattern.push(character);
-        }
-        pattern.push('*');
-        pattern
+        pattern(&self.head)
+    }
+
+    /// Whether a key is of this generation, whoever wrote it.
+    pub fn owns(&self, key: &str) -> bool {
+        key.starts_with(&self.head)
     }
 
     /// What a key of this generation names; `None` for a key that this program does not write.
@@ -199,6 +196,23 @@ impl Keys {
         key.push_str(id);
         key
     }
+}
+
+/// A pattern of `SCAN` that fits every key of every generation.
+pub fn pattern_of_all(prefix: &str) -> String {
+    pattern(&format!("{prefix}:g"))
+}
+
+fn pattern(head: &str) -> String {
+    let mut pattern = String::with_capacity(head.len().saturating_add(1));
+    for character in head.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('*');
+    pattern
 }
 
 /// The field of a customer's mark that comes from a quarantine of an account.

@@ -21,6 +21,7 @@ use crate::{
 };
 use link::Link;
 
+pub mod beside;
 mod dump;
 mod link;
 mod read;
@@ -45,6 +46,7 @@ struct Scripts {
     claim: Code,
     load: Code,
     activate: Code,
+    beside: Code,
 }
 
 /// A script by its text and by its hash: calls name the hash.
@@ -69,8 +71,9 @@ impl RedisStore {
             claim: Code::new(include_str!("redis/claim.lua")),
             load: Code::new(include_str!("redis/load.lua")),
             activate: Code::new(include_str!("redis/activate.lua")),
+            beside: Code::new(include_str!("redis/beside.lua")),
         };
-        let all = [&scripts.commit, &scripts.claim, &scripts.load, &scripts.activate];
+        let all = [&scripts.commit, &scripts.claim, &scripts.load, &scripts.activate, &scripts.beside];
         Ok(RedisStore {
             prefix: config.prefix.clone(),
             writer: Link::new(

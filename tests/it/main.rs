@@ -31,6 +31,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod commit_rule;
 mod crash;
 mod explain;

@@ -57,6 +57,7 @@ fn every_command_is_in_the_help() {
         "publish",
         "generate",
         "status",
+        "audit",
         "check-config",
         "hash-password",
     ] {

@@ -13,6 +13,7 @@
 //! | [`http::get`] | one request over a plain socket |
 //! | [`load::Load`] | generated events at a steady rate |
 //! | [`oracle::read`] | a whole topic, read committed |
+//! | [`plant::amount`] | a fault behind the owner's back |
 //! | [`compare::whole`] | every balance, due, dead letter and quarantine against the log |
 #![allow(dead_code, reason = "a harness offers what the next test needs")]
 
@@ -22,6 +23,7 @@ pub mod http;
 pub mod kafka;
 pub mod load;
 pub mod oracle;
+pub mod plant;
 pub mod process;
 pub mod produce;
 pub mod product;

@@ -1,0 +1,357 @@
+//! The audit of a projection: every subject folded again from the log up to a cut, and compared with what the store
+//! holds, while both go on.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::Hasher as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    difference::{Difference, Expected, Tally},
+    engine::{Engine, Examined, Pair, Suspect, offsets},
+    refold::{Pace, Refold, Selection},
+    subject::{Law, State, decode, key, subject},
+    tail::{Offsets, Tail},
+};
+use crate::{
+    decisions::{self, Birth},
+    domain::{Cell, Offset, PartitionId, Subject},
+    source::{Cluster, scan::Scan},
+    store::{
+        CellKey, Generation,
+        keys::Name,
+        redis::{
+            RedisStore,
+            beside::{Held, SUBJECTS_MAX},
+        },
+    },
+};
+
+/// As far as the projection may have moved on while it was folded again, before it is compared.
+const GAP_MAX: i64 = 20_000;
+/// How often the gap is closed before it is taken as it is.
+const ROUNDS_MAX: u32 = 8;
+/// How often what differs is folded again and looked at again: a decision may be on its way to the owner.
+const LOOKS_MAX: u32 = 3;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What an audit needs, shared by the partitions that are audited at the same time.
+pub struct Audit {
+    /// Where the log is.
+    pub cluster: Cluster,
+    /// Where the projection is.
+    pub store: RedisStore,
+    /// How the generation began.
+    pub birth: Birth,
+    /// About how much memory a partition may take.
+    pub bytes_max: usize,
+    /// How many differences are kept whole.
+    pub first_max: usize,
+    /// Told to stop early.
+    pub stop: CancellationToken,
+    /// Subjects that the log calls for, and keys on hold with their partitions: 128 bits of a hash each.
+    known: Mutex<HashSet<u128>>,
+}
+
+/// What became of a partition.
+#[derive(Debug, Clone, Default)]
+pub struct Audited {
+    /// Up to here: of several passes, the earliest.
+    pub cut: Offset,
+    /// Records read, in all passes.
+    pub records: u64,
+    /// Passes over the partition, one where its subjects fit into memory.
+    pub passes: u32,
+    /// What differs.
+    pub tally: Tally,
+}
+
+impl Audit {
+    /// An audit of the generation with this birth.
+    pub fn new(
+        cluster: Cluster,
+        store: RedisStore,
+        birth: Birth,
+        bytes_max: usize,
+        first_max: usize,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let known = Mutex::default();
+        Audit { cluster, store, birth, bytes_max, first_max, stop, known }
+    }
+
+    /// The rules, with all that is decided by now.
+    pub async fn law(&self) -> anyhow::Result<Arc<Law>> {
+        let cluster = self.cluster.clone();
+        let decisions = tokio::task::spawn_blocking(move || decisions::read(&cluster)).await?;
+        let decisions = decisions.context("the decisions topic cannot be read")?;
+        Ok(Arc::new(Law::new(&self.birth, Arc::new(decisions))?))
+    }
+
+    /// Audits the selected subjects of a partition: those that have a record in it.
+    pub async fn partition(
+        &self,
+        law: &Arc<Law>,
+        partition: PartitionId,
+        selection: Selection,
+        pace: Option<Pace>,
+    ) -> anyhow::Result<Audited> {
+        let mut audited = Audited {
+            cut: Offset(i64::MAX),
+            tally: Tally::new(Expected::default(), self.first_max),
+            ..Audited::default()
+        };
+        let mut selections = vec![selection];
+        while let Some(selection) = selections.pop() {
+            let start = self.start(partition)?;
+            let (refold, cut) = self.refold(law, partition, selection, start, pace).await?;
+            let Refold { states, left_over, records, .. } = refold;
+            selections.extend(left_over);
+            audited.cut = audited.cut.min(cut);
+            audited.records = audited.records.saturating_add(records);
+            audited.passes = audited.passes.saturating_add(1);
+            let (cells, suspects) = self.compare(law, partition, cut, states.into_iter().collect()).await?;
+            audited.tally.cells = audited.tally.cells.saturating_add(cells);
+            for difference in self.look_again(partition, suspects).await? {
+                audited.tally.add(difference);
+            }
+        }
+        Ok(audited)
+    }
+
+    fn start(&self, partition: PartitionId) -> anyhow::Result<Offset> {
+        let named = self.cluster.display(partition);
+        self.birth.start(partition).with_context(|| format!("the generation was born without {named}"))
+    }
+
+    async fn refold<'a>(
+        &self,
+        law: &'a Arc<Law>,
+        partition: PartitionId,
+        selection: Selection,
+        from: Offset,
+        pace: Option<Pace>,
+    ) -> anyhow::Result<(Refold<'a>, Offset)> {
+        let scan = Scan::new(&self.cluster).context("kafka settings")?;
+        let mut refold = Refold::new(law, partition, selection, self.bytes_max, pace);
+        let mut cut = from;
+        for _ in 0..ROUNDS_MAX {
+            let next = self.next(partition).await?;
+            // Blocks a thread of its own; the others go on.
+            tokio::task::block_in_place(|| refold.fold(&scan, (cut, next), &self.stop))?;
+            anyhow::ensure!(!self.stop.is_cancelled(), "stopped before the end");
+            let moved = next.0.saturating_sub(cut.0);
+            cut = cut.max(next);
+            if moved <= GAP_MAX {
+                break;
+            }
+        }
+        Ok((refold, cut))
+    }
+
+    async fn next(&self, partition: PartitionId) -> anyhow::Result<Offset> {
+        let generation = self.birth.generation;
+        let positions = self.store.positions(generation).await.context("the positions cannot be read")?;
+        let named = self.cluster.display(partition);
+        let position = positions.get(&partition);
+        Ok(position.with_context(|| format!("the store holds no position of {named}"))?.checkpoint.next)
+    }
+
+    /// Compares what the log says with the projection: how many, and who differs.
+    async fn compare(
+        &self,
+        law: &Arc<Law>,
+        partition: PartitionId,
+        cut: Offset,
+        states: Vec<(Subject, State)>,
+    ) -> anyhow::Result<(u64, Vec<Suspect>)> {
+        let right_at = Arc::new(Offsets::from([(partition, cut)]));
+        let tail = Tail::new(&self.cluster, Offsets::clone(&right_at)).context("kafka settings")?;
+        let tally = Tally::new(Expected::default(), self.first_max);
+        let mut engine = Engine::new(&self.cluster, Arc::clone(law), Examined::Left, tail, tally);
+        let mut states = states.into_iter();
+        loop {
+            let page: Vec<_> = states.by_ref().take(SUBJECTS_MAX).collect();
+            if page.is_empty() {
+                break;
+            }
+            self.remember(partition, &page);
+            let keys: Vec<CellKey> = page.iter().map(|(subject, _)| key(subject)).collect();
+            let read = self.store.beside([self.birth.generation], &keys).await;
+            let beside = read.context("the projection cannot be read")?;
+            let [positions] = &beside.positions;
+            let next = offsets(positions).get(&partition).copied();
+            let named = self.cluster.display(partition);
+            let next = next.with_context(|| format!("the store has lost the position of {named}"))?;
+            anyhow::ensure!(
+                next >= cut,
+                "the projection went back from {named}@{cut} to {next} meanwhile: it lost writes"
+            );
+            let left_at = Arc::new(Offsets::from([(partition, next)]));
+            for ((key, (_, state)), [held]) in keys.into_iter().zip(page).zip(beside.subjects) {
+                engine.offer(Pair {
+                    left: of_partition(&key, held, partition),
+                    key,
+                    left_at: Arc::clone(&left_at),
+                    right: state.encode(),
+                    right_at: Arc::clone(&right_at),
+                });
+            }
+            if engine.is_full() {
+                tokio::task::block_in_place(|| engine.settle())?;
+            }
+        }
+        tokio::task::block_in_place(|| engine.settle())?;
+        let suspects = engine.take_suspects();
+        let Tally { cells, .. } = engine.tally;
+        Ok((cells, suspects))
+    }
+
+    /// Folds the suspects again, under what is decided by then, and compares them again: what still differs differs.
+    async fn look_again(
+        &self,
+        partition: PartitionId,
+        mut suspects: Vec<Suspect>,
+    ) -> anyhow::Result<Vec<Difference>> {
+        for _ in 0..LOOKS_MAX {
+            if suspects.is_empty() {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            let subjects: Vec<Subject> = suspects.iter().map(|suspect| subject(&suspect.key)).collect();
+            suspects = self.fold_again(partition, subjects, self.start(partition)?).await?;
+        }
+        Ok(suspects.into_iter().flat_map(|suspect| suspect.differences).collect())
+    }
+
+    /// Folds these subjects from an offset on, and compares them; one without a record is compared too.
+    async fn fold_again(
+        &self,
+        partition: PartitionId,
+        subjects: Vec<Subject>,
+        from: Offset,
+    ) -> anyhow::Result<Vec<Suspect>> {
+        let law = self.law().await?;
+        let selection = Selection::named(subjects.iter().cloned());
+        let (refold, cut) = self.refold(&law, partition, selection, from, None).await?;
+        let mut states = refold.states;
+        let states = subjects
+            .into_iter()
+            .map(|subject| {
+                let state = states.remove(&subject).unwrap_or_default();
+                (subject, state)
+            })
+            .collect();
+        Ok(self.compare(&law, partition, cut, states).await?.1)
+    }
+
+    fn remember(&self, partition: PartitionId, page: &[(Subject, State)]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (subject, state) in page {
+            if state.cell.is_some() {
+                known.insert(hash(subject, None));
+            }
+            if !state.quarantines.is_empty() {
+                known.insert(hash(subject, Some(partition)));
+            }
+        }
+    }
+
+    fn knows(&self, subject: &Subject, partition: Option<PartitionId>) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&hash(subject, partition))
+    }
+
+    /// Walks the whole projection for what the log did not call for, once every partition is audited up to its cut.
+    /// What was born since is folded from the cut on.
+    pub async fn extras(&self, cuts: &Offsets) -> anyhow::Result<BTreeMap<PartitionId, Vec<Difference>>> {
+        let generation = self.birth.generation;
+        let mut unknown: BTreeMap<PartitionId, HashSet<Subject>> = BTreeMap::new();
+        let mut walk = self.store.walk(&[generation]);
+        while let Some(names) = self.store.step(&mut walk).await.context("the projection cannot be read")? {
+            let mut page = HashSet::new();
+            for (_, name) in names {
+                match name {
+                    Name::Cell(key) if !self.knows(&subject(&key), None) => drop(page.insert(key)),
+                    Name::AccountQuarantine(id) => drop(page.insert(CellKey::Account(id))),
+                    Name::CustomerQuarantine(id) => drop(page.insert(CellKey::Customer(id))),
+                    _ => {}
+                }
+            }
+            let page: Vec<CellKey> = page.into_iter().collect();
+            for keys in page.chunks(SUBJECTS_MAX) {
+                self.unknown_among(generation, keys, &mut unknown).await?;
+            }
+        }
+        let mut found = BTreeMap::new();
+        for (partition, subjects) in unknown {
+            // What was known at the cut has no place here but for a mark, which only a whole fold explains.
+            let (marked, born): (Vec<Subject>, Vec<Subject>) =
+                subjects.into_iter().partition(|subject| self.knows(subject, None));
+            let cut = cuts.get(&partition).copied().unwrap_or_default();
+            let mut suspects = self.fold_again(partition, born, cut).await?;
+            suspects.extend(self.fold_again(partition, marked, self.start(partition)?).await?);
+            let differences = self.look_again(partition, suspects).await?;
+            if !differences.is_empty() {
+                found.insert(partition, differences);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn unknown_among(
+        &self,
+        generation: Generation,
+        keys: &[CellKey],
+        unknown: &mut BTreeMap<PartitionId, HashSet<Subject>>,
+    ) -> anyhow::Result<()> {
+        let read = self.store.beside([generation], keys).await;
+        let beside = read.context("the projection cannot be read")?;
+        for (key, [held]) in keys.iter().zip(beside.subjects) {
+            let subject = subject(key);
+            if let Some(cell) = held.cell.as_deref().filter(|_| !self.knows(&subject, None)) {
+                // A cell that cannot be read has no home to be looked for in: the first partition tells of it.
+                let home = decode(key, cell).map_or(0, |cell| cell.home());
+                let partition = PartitionId { topic: subject.topic(), partition: home };
+                unknown.entry(partition).or_default().insert(subject.clone());
+            }
+            for mark in held.quarantines {
+                if !self.knows(&subject, Some(mark.partition)) {
+                    unknown.entry(mark.partition).or_default().insert(subject.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a partition answers for: the cells that live there, and its own marks.
+fn of_partition(key: &CellKey, held: Held, partition: PartitionId) -> Held {
+    let elsewhere = |cell: &bytes::Bytes| {
+        decode(key, cell).as_ref().map(Cell::home).is_ok_and(|home| home != partition.partition)
+    };
+    Held {
+        cell: held.cell.filter(|cell| !elsewhere(cell)),
+        quarantines: held.quarantines.into_iter().filter(|mark| mark.partition == partition).collect(),
+    }
+}
+
+fn hash(subject: &Subject, partition: Option<PartitionId>) -> u128 {
+    let mut hasher = SipHasher13::new();
+    let kind = match subject {
+        Subject::Account(_) => 0,
+        Subject::Customer(_) => 1,
+    };
+    hasher.write_u8(kind);
+    if let Some(partition) = partition {
+        hasher.write_u8(2);
+        hasher.write_i32(partition.partition);
+    }
+    hasher.write(subject.as_str().as_bytes());
+    hasher.finish128().as_u128()
+}

@@ -1,0 +1,269 @@
+//! Pairs of one subject's two sides, brought to the same position and compared.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::BuildHasher as _,
+    sync::Arc,
+};
+
+use foldhash::quality::RandomState;
+
+use super::{
+    difference::{At, Difference, Field, Kind, Tally, fields, subject_of, unreadable},
+    subject::{Law, State, subject},
+    tail::{Offsets, Tail},
+};
+use crate::{
+    domain::{Cell, Offset, PartitionId, Subject},
+    source::{Cluster, scan::ScanError},
+    store::{CellKey, Position, Quarantine, redis::beside::Held},
+};
+
+/// Pairs that wait to be folded forward together, at most.
+pub const BEHIND_MAX: usize = 4_000;
+/// Differences that are looked at again, at most; what lies beyond counts at once.
+const SUSPECTS_MAX: usize = 10_000;
+
+/// Which side is examined: what it lacks is missing, what it has alone is extra.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Examined {
+    /// The left: a projection, compared with the log.
+    Left,
+    /// The right: a candidate, compared with the live generation.
+    Right,
+}
+
+/// One subject, on both sides.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// Which one.
+    pub key: CellKey,
+    /// On the left.
+    pub left: Held,
+    /// Where the left stood in the same reply.
+    pub left_at: Arc<Offsets>,
+    /// On the right.
+    pub right: Held,
+    /// Where the right stood; not after the left.
+    pub right_at: Arc<Offsets>,
+}
+
+/// A subject that differed, and is to be looked at again.
+#[derive(Debug, Clone)]
+pub struct Suspect {
+    /// Which one.
+    pub key: CellKey,
+    /// In what.
+    pub differences: Vec<Difference>,
+}
+
+/// The comparison in its course.
+pub struct Engine<'a> {
+    cluster: &'a Cluster,
+    law: Arc<Law>,
+    examined: Examined,
+    tail: Tail,
+    /// What it has come to.
+    pub tally: Tally,
+    behind: Vec<Pair>,
+    suspects: Vec<Suspect>,
+    seen: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl<'a> Engine<'a> {
+    /// Nothing compared yet. `law` is that of the right side, which is folded forward by the tail.
+    pub fn new(cluster: &'a Cluster, law: Arc<Law>, examined: Examined, tail: Tail, tally: Tally) -> Self {
+        Engine {
+            cluster,
+            law,
+            examined,
+            tail,
+            tally,
+            behind: Vec::new(),
+            suspects: Vec::new(),
+            seen: HashSet::new(),
+            hasher: RandomState::default(),
+        }
+    }
+
+    /// Compares a pair, or keeps it to be folded forward by [`Engine::settle`]. A subject counts once, however often
+    /// it comes up.
+    pub fn offer(&mut self, pair: Pair) {
+        let hash = self.hasher.hash_one(&pair.key);
+        // Two subjects of one hash would be counted as one; they are compared all the same.
+        if self.seen.insert(hash) {
+            self.tally.cells = self.tally.cells.saturating_add(1);
+        }
+        if pair.left != pair.right {
+            self.behind.push(pair);
+        }
+    }
+
+    /// Whether [`Engine::settle`] is due.
+    pub fn is_full(&self) -> bool {
+        self.behind.len() >= BEHIND_MAX
+    }
+
+    /// Subjects of the tail that did not come up yet: those that were born since.
+    pub fn unseen(&self) -> Vec<Subject> {
+        let known = |subject: &&Subject| {
+            let key = super::subject::key(subject);
+            !self.seen.contains(&self.hasher.hash_one(&key))
+        };
+        self.tail.subjects().filter(known).cloned().collect()
+    }
+
+    /// Reads the tail on up to these offsets; blocking.
+    pub fn advance(&mut self, to: &Offsets) -> Result<(), ScanError> {
+        self.tail.advance(to)
+    }
+
+    /// About how much memory the tail takes.
+    pub fn tail_bytes(&self) -> usize {
+        self.tail.bytes()
+    }
+
+    /// Begins a new tail, where the right side has moved on. Nothing may be behind.
+    pub fn renew(&mut self, tail: Tail) {
+        self.tail = tail;
+    }
+
+    /// Goes on under what is decided by now.
+    pub fn rule(&mut self, law: Law) {
+        self.law = Arc::new(law);
+    }
+
+    /// Folds what is behind forward, and compares; blocking. What differs becomes a suspect.
+    pub fn settle(&mut self) -> Result<(), ScanError> {
+        let behind = std::mem::take(&mut self.behind);
+        let mut to = Offsets::new();
+        for pair in &behind {
+            for (partition, offset) in pair.left_at.iter() {
+                let furthest = to.entry(*partition).or_insert(*offset);
+                *furthest = (*furthest).max(*offset);
+            }
+        }
+        self.tail.advance(&to)?;
+        for pair in behind {
+            let differences = self.judge(&pair);
+            if differences.is_empty() {
+                continue;
+            }
+            if self.suspects.len() < SUSPECTS_MAX {
+                self.suspects.push(Suspect { key: pair.key, differences });
+            } else {
+                differences.into_iter().for_each(|difference| self.tally.add(difference));
+            }
+        }
+        Ok(())
+    }
+
+    /// The suspects so far, to be read and offered again.
+    pub fn take_suspects(&mut self) -> Vec<Suspect> {
+        std::mem::take(&mut self.suspects)
+    }
+
+    fn judge(&self, pair: &Pair) -> Vec<Difference> {
+        let (left, right) = (State::decode(&pair.key, &pair.left), State::decode(&pair.key, &pair.right));
+        let (left, mut right) = match (left, right) {
+            (Ok(left), Ok(right)) => (left, right),
+            (left, right) => {
+                let field = unreadable(left.as_ref().err(), right.as_ref().err());
+                let none = State::default();
+                let sides = (left.as_ref().unwrap_or(&none), right.as_ref().unwrap_or(&none));
+                return vec![self.difference(pair, sides, Kind::Unreadable, vec![field])];
+            }
+        };
+        let home = left.cell.as_ref().map(Cell::home);
+        let subject = subject(&pair.key);
+        self.tail.forward(&self.law, &subject, &mut right, (&pair.right_at, &pair.left_at), home);
+        let mut differences = Vec::new();
+        for (kind, fields) in self.kinds(&left, &right) {
+            differences.push(self.difference(pair, (&left, &right), kind, fields));
+        }
+        differences
+    }
+
+    fn kinds(&self, left: &State, right: &State) -> BTreeMap<Kind, Vec<Field>> {
+        let whole = |side: Option<&Cell>| side.map(|_| "a cell".to_owned());
+        let mut kinds = match (&left.cell, &right.cell) {
+            (None, None) => BTreeMap::new(),
+            (Some(left), Some(right)) => fields(&left.facets(), &right.facets()),
+            (left, right) => {
+                let lacks = match self.examined {
+                    Examined::Left => left.is_none(),
+                    Examined::Right => right.is_none(),
+                };
+                let kind = if lacks { Kind::Missing } else { Kind::Extra };
+                let (left, right) = (whole(left.as_ref()), whole(right.as_ref()));
+                BTreeMap::from([(kind, vec![Field { name: "cell".to_owned(), left, right }])])
+            }
+        };
+        let marks = self.marks(&left.quarantines, &right.quarantines);
+        if !marks.is_empty() {
+            kinds.insert(Kind::Quarantine, marks);
+        }
+        kinds
+    }
+
+    fn marks(
+        &self,
+        left: &BTreeMap<PartitionId, Quarantine>,
+        right: &BTreeMap<PartitionId, Quarantine>,
+    ) -> Vec<Field> {
+        let told = |mark: &Quarantine| {
+            format!("{} at offset {} since {}, {} wait", mark.class, mark.offset, mark.since, mark.waiting)
+        };
+        let mut partitions: Vec<_> = left.keys().chain(right.keys()).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions
+            .into_iter()
+            .filter(|partition| left.get(partition) != right.get(partition))
+            .map(|partition| Field {
+                name: self.cluster.display(*partition),
+                left: left.get(partition).map(told),
+                right: right.get(partition).map(told),
+            })
+            .collect()
+    }
+
+    fn difference(
+        &self,
+        pair: &Pair,
+        (left, right): (&State, &State),
+        kind: Kind,
+        fields: Vec<Field>,
+    ) -> Difference {
+        let (subject, id) = subject_of(&pair.key);
+        let topic = super::subject::subject(&pair.key).topic();
+        let homes = [left, right].map(|state| state.cell.as_ref().map(Cell::home));
+        let known = homes.into_iter().flatten().next();
+        let at = |state: &State, offsets: &Offsets, home: Option<i32>| {
+            let partition = PartitionId { topic, partition: home.or(known).unwrap_or_default() };
+            let place = |offset: Offset| format!("{}@{offset}", self.cluster.display(partition));
+            let known = home.or(known).is_some();
+            At {
+                applied: state.applied().map(place),
+                next: offsets.get(&partition).filter(|_| known).map(|next| place(*next)),
+            }
+        };
+        let [left_home, right_home] = homes;
+        Difference {
+            subject,
+            id: id.to_owned(),
+            kind,
+            fields,
+            left: at(left, &pair.left_at, left_home),
+            // The right side was folded forward to where the left stood.
+            right: at(right, &pair.left_at, right_home),
+            expected: false,
+        }
+    }
+}
+
+/// The next offsets of positions.
+pub fn offsets(positions: &BTreeMap<PartitionId, Position>) -> Offsets {
+    positions.iter().map(|(partition, position)| (*partition, position.checkpoint.next)).collect()
+}

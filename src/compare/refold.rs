@@ -1,0 +1,196 @@
+//! A stretch of a partition folded in memory, for some of its subjects: what the log says, without a store.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher as _,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use foldhash::quality::RandomState;
+
+use super::subject::{Law, State};
+use crate::{
+    domain::{Cell, Offset, PartitionId, Subject},
+    source::scan::{Scan, ScanError},
+    wire,
+};
+
+/// Which subjects are folded: those whose hash lies in a range, and some by name.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    hasher: RandomState,
+    range: Option<(u64, u64)>,
+    named: std::collections::HashSet<Subject, RandomState>,
+}
+
+/// What a subject costs besides its cell.
+const SUBJECT_BYTES: usize = 256;
+
+impl Selection {
+    /// All of them.
+    pub fn all() -> Self {
+        Selection {
+            hasher: RandomState::default(),
+            range: Some((u64::MIN, u64::MAX)),
+            named: std::collections::HashSet::default(),
+        }
+    }
+
+    /// These alone.
+    pub fn named(subjects: impl IntoIterator<Item = Subject>) -> Self {
+        Selection { range: None, named: subjects.into_iter().collect(), ..Selection::all() }
+    }
+
+    /// One of so many equal parts, the parts counted from 0, and these besides.
+    pub fn part(number: u64, of: u64, besides: impl IntoIterator<Item = Subject>) -> Self {
+        let width = u64::MAX.checked_div(of.max(1)).unwrap_or(u64::MAX);
+        let first = width.saturating_mul(number);
+        let last = if number.saturating_add(1) >= of { u64::MAX } else { first.saturating_add(width) };
+        Selection { range: Some((first, last)), named: besides.into_iter().collect(), ..Selection::all() }
+    }
+
+    /// Whether a subject is among them.
+    pub fn holds(&self, subject: &Subject) -> bool {
+        let hash = || self.hasher.hash_one(subject);
+        self.range.is_some_and(|(first, last)| {
+            (first, last) == (u64::MIN, u64::MAX) || (first..=last).contains(&hash())
+        }) || (!self.named.is_empty() && self.named.contains(subject))
+    }
+
+    /// Keeps the first half of the range, and returns the other; `None` where it cannot be halved.
+    fn halve(&mut self) -> Option<Selection> {
+        let (first, last) = self.range?;
+        let middle = first.checked_add(last.checked_sub(first)? / 2)?;
+        if middle == last {
+            return None;
+        }
+        let rest = Selection {
+            hasher: self.hasher.clone(),
+            range: Some((middle.checked_add(1)?, last)),
+            named: std::collections::HashSet::default(),
+        };
+        self.range = Some((first, middle));
+        Some(rest)
+    }
+}
+
+/// A rate of records that is not passed.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    per_second: u32,
+    begun: Instant,
+    taken: u32,
+}
+
+impl Pace {
+    /// At most so many records a second.
+    pub fn new(per_second: u32) -> Self {
+        Pace { per_second: per_second.max(1), begun: Instant::now(), taken: 0 }
+    }
+
+    /// Takes one; blocks while that would be too fast.
+    fn take(&mut self) {
+        self.taken = self.taken.saturating_add(1);
+        // A tenth of a second's worth at a time: a sleep for each record would cost more than the record.
+        if self.taken < self.per_second.div_ceil(10) {
+            return;
+        }
+        let due = Duration::from_secs(1).saturating_mul(self.taken).checked_div(self.per_second);
+        std::thread::sleep(due.unwrap_or_default().saturating_sub(self.begun.elapsed()));
+        (self.begun, self.taken) = (Instant::now(), 0);
+    }
+}
+
+/// Subjects of a partition as the log makes them.
+pub struct Refold<'a> {
+    law: &'a Law,
+    partition: PartitionId,
+    selection: Selection,
+    /// The subjects, and what is on hold in this partition.
+    pub states: HashMap<Subject, State, RandomState>,
+    /// Ranges of subjects that did not fit into memory, to be folded by themselves.
+    pub left_over: Vec<Selection>,
+    /// Records read, selected or not.
+    pub records: u64,
+    bytes: usize,
+    bytes_max: usize,
+    pace: Option<Pace>,
+}
+
+impl<'a> Refold<'a> {
+    /// Nothing folded yet; about so much memory at most.
+    pub fn new(
+        law: &'a Law,
+        partition: PartitionId,
+        selection: Selection,
+        bytes_max: usize,
+        pace: Option<Pace>,
+    ) -> Self {
+        Refold {
+            law,
+            partition,
+            selection,
+            states: HashMap::default(),
+            left_over: Vec::new(),
+            records: 0,
+            bytes: 0,
+            bytes_max,
+            pace,
+        }
+    }
+
+    /// Folds a stretch; blocking. `stop` is asked every now and then.
+    pub fn fold(
+        &mut self,
+        scan: &Scan,
+        (from, to): (Offset, Offset),
+        stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<(), ScanError> {
+        scan.read(self.partition, from, to, |record| {
+            self.records = self.records.saturating_add(1);
+            if let Some(pace) = &mut self.pace {
+                pace.take();
+            }
+            let subject = wire::subject(&record.record(self.partition.topic));
+            if let Some(subject) = subject.filter(|subject| self.selection.holds(subject)) {
+                let state = self.states.entry(subject.clone()).or_default();
+                let before = weight(state);
+                self.law.take(&subject, state, self.partition, record, None);
+                self.bytes = self.bytes.saturating_add(weight(state)).saturating_sub(before);
+                self.make_room();
+            }
+            if self.records & 0xfff == 0 && stop.is_cancelled() {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    }
+
+    /// Sets a subject's state before anything is folded.
+    pub fn seed(&mut self, subject: Subject, state: State) {
+        if self.selection.holds(&subject) {
+            self.bytes = self.bytes.saturating_add(weight(&state));
+            self.states.insert(subject, state);
+            self.make_room();
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > self.bytes_max {
+            let Some(rest) = self.selection.halve() else { return };
+            self.left_over.push(rest);
+            let selection = &self.selection;
+            self.states.retain(|subject, _| selection.holds(subject));
+            self.bytes = self.states.values().fold(0, |sum, state| sum.saturating_add(weight(state)));
+        }
+    }
+}
+
+fn weight(state: &State) -> usize {
+    // A subject that was just met counts as one, whether it came to anything or not.
+    let cell = state.cell.as_ref().map_or(0, Cell::weight);
+    let touched = if state.cell.is_some() || !state.quarantines.is_empty() { SUBJECT_BYTES } else { 0 };
+    cell.saturating_add(touched)
+}

@@ -1,0 +1,149 @@
+//! A subject between two of its records, and what the next one does to it: the owner's rules without a store.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    decisions::{Birth, Decisions},
+    domain::{
+        Cell, CellError, FOLD_VERSION, Offset, Parameters, PartitionId, RecordAt, Rules, RulesError, Subject,
+        Time, fold,
+    },
+    source::batch::Stored,
+    store::{CellKey, Generation, Quarantine, redis::beside::Held},
+    wire,
+};
+
+/// A subject between two of its records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Its cell; `None` before the first record that was folded.
+    pub cell: Option<Cell>,
+    /// Where its key is on hold.
+    pub quarantines: BTreeMap<PartitionId, Quarantine>,
+}
+
+/// All that decides what a record does, besides the state.
+#[derive(Debug, Clone)]
+pub struct Law {
+    /// Of which generation.
+    pub generation: Generation,
+    parameters: Parameters,
+    rules: Rules,
+    decisions: Arc<Decisions>,
+}
+
+/// The generation's records cannot be folded by this program.
+#[derive(Debug, thiserror::Error)]
+pub enum LawError {
+    /// It was born with another version of the fold.
+    #[error(
+        "generation {generation} is folded by version {born} of the fold, this program has version {FOLD_VERSION}: \
+         run the version that feeds it"
+    )]
+    Version {
+        /// Which generation.
+        generation: u32,
+        /// The fold's version at its birth.
+        born: u32,
+    },
+    /// Its parameters are of no use.
+    #[error("the parameters of generation {generation}: {error}")]
+    Parameters {
+        /// Which generation.
+        generation: u32,
+        /// What is wrong.
+        error: RulesError,
+    },
+}
+
+impl Law {
+    /// The rules under which a generation was born, and what was decided since.
+    pub fn new(birth: &Birth, decisions: Arc<Decisions>) -> Result<Self, LawError> {
+        let (generation, born) = (birth.generation.0, birth.parameters.fold_version);
+        if born != FOLD_VERSION {
+            return Err(LawError::Version { generation, born });
+        }
+        let rules =
+            Rules::new(&birth.parameters).map_err(|error| LawError::Parameters { generation, error })?;
+        Ok(Law { generation: birth.generation, parameters: birth.parameters.clone(), rules, decisions })
+    }
+
+    /// Takes the subject's next record of a partition. `home` is where the subject is known to live, where the
+    /// decisions do not say.
+    pub fn take(
+        &self,
+        subject: &Subject,
+        state: &mut State,
+        partition: PartitionId,
+        record: &Stored<'_>,
+        home: Option<i32>,
+    ) {
+        if let Some(quarantine) = state.quarantines.get_mut(&partition) {
+            if record.offset > quarantine.offset {
+                quarantine.waiting = quarantine.waiting.saturating_add(1);
+                return;
+            }
+        }
+        let timestamp = Time::from_millis(record.timestamp_ms);
+        let at = RecordAt { partition, offset: record.offset, timestamp };
+        let home = self.decisions.homes.get(subject).copied().or(home);
+        let folded = wire::decode(&record.record(partition.topic), &self.parameters)
+            .and_then(|event| fold(&mut state.cell, &event, &at, home, &self.rules));
+        if let Err(rejection) = folded {
+            let quarantine = Quarantine {
+                partition,
+                offset: record.offset,
+                class: rejection.class,
+                since: timestamp,
+                waiting: 0,
+            };
+            state.quarantines.insert(partition, quarantine);
+        }
+    }
+}
+
+impl State {
+    /// What a generation holds, decoded.
+    pub fn decode(key: &CellKey, held: &Held) -> Result<Self, CellError> {
+        let cell = held.cell.as_deref().map(|bytes| decode(key, bytes)).transpose()?;
+        let quarantines = held.quarantines.iter().map(|mark| (mark.partition, mark.clone())).collect();
+        Ok(State { cell, quarantines })
+    }
+
+    /// What a generation would hold.
+    pub fn encode(&self) -> Held {
+        Held {
+            cell: self.cell.as_ref().map(|cell| cell.encode().into()),
+            quarantines: self.quarantines.values().cloned().collect(),
+        }
+    }
+
+    /// The offset after the last record folded into the cell.
+    pub fn applied(&self) -> Option<Offset> {
+        self.cell.as_ref().map(Cell::applied)
+    }
+}
+
+/// A cell by its key.
+pub fn decode(key: &CellKey, bytes: &[u8]) -> Result<Cell, CellError> {
+    Ok(match key {
+        CellKey::Account(_) => Cell::Account(Box::new(Cell::decode_account(bytes)?)),
+        CellKey::Customer(_) => Cell::Customer(Box::new(Cell::decode_customer(bytes)?)),
+    })
+}
+
+/// The subject of a cell.
+pub fn subject(key: &CellKey) -> Subject {
+    match key {
+        CellKey::Account(id) => Subject::Account(id.clone()),
+        CellKey::Customer(id) => Subject::Customer(id.clone()),
+    }
+}
+
+/// The cell of a subject.
+pub fn key(subject: &Subject) -> CellKey {
+    match subject {
+        Subject::Account(id) => CellKey::Account(id.clone()),
+        Subject::Customer(id) => CellKey::Customer(id.clone()),
+    }
+}

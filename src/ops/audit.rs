@@ -1,0 +1,146 @@
+//! `audit`: every balance recomputed from the log up to an exact cut, and compared with what is served.
+
+mod report;
+
+use std::{io::Write as _, sync::Arc, time::Instant};
+
+use anyhow::Context as _;
+use tokio::sync::Semaphore;
+
+use super::{Outcome, parts};
+use crate::{
+    compare::{
+        audit::{Audit, Audited},
+        refold::Selection,
+        tail::Offsets,
+    },
+    config::Config,
+    decisions::{self, Birth},
+    domain::PartitionId,
+    source::Cluster,
+    store::{Generation, WriteStore as _, redis::RedisStore},
+};
+
+use self::report::{Report, Verdict};
+
+/// The command line of `audit`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Which generation; without it, the one that readers are served.
+    #[arg(long, value_name = "NUMBER")]
+    pub generation: Option<u32>,
+    /// How many differences to show whole.
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    pub first: usize,
+    /// How many partitions to fold at the same time; without it, as many as there are cores.
+    #[arg(long, value_name = "COUNT")]
+    pub jobs: Option<usize>,
+    /// About how much memory cells may take; where they need more, the log is read several times.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "MIB")]
+    pub memory: u32,
+}
+
+/// Audits, and tells. What could not be audited never passes.
+pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let (audit, partitions, jobs) = begin(&config, &args).await.context("the audit could not run")?;
+    let interrupted = parts::shutdown()?;
+    let stop = audit.stop.clone();
+    tokio::spawn(async move {
+        interrupted.cancelled().await;
+        stop.cancel();
+    });
+    let audit = Arc::new(audit);
+    let mut verdicts = all(&audit, partitions, jobs).await?;
+    walk(&audit, &mut verdicts).await;
+    let report = Report::new(audit.birth.generation, verdicts, begun.elapsed());
+    let text = if args.json { report.json()? } else { report.table() };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(if report.passes() { Outcome::Well } else { Outcome::NeedsPerson })
+}
+
+async fn begin(config: &Config, args: &Args) -> anyhow::Result<(Audit, Vec<PartitionId>, usize)> {
+    let cluster = Cluster::new(config.kafka.clone());
+    let store = RedisStore::new(&config.redis).context("redis")?;
+    let generation = match args.generation {
+        Some(number) => Generation(number),
+        None => store
+            .active()
+            .await
+            .context("the store does not answer")?
+            .context("no generation is active: there is no projection to audit")?,
+    };
+    let birth = birth(&cluster, generation).await?;
+    let partitions: Vec<PartitionId> = birth.starts().into_iter().map(|(partition, _)| partition).collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = args.jobs.unwrap_or(cores).clamp(1, partitions.len().max(1));
+    let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
+    let bytes = memory.saturating_mul(1 << 20).checked_div(jobs).unwrap_or_default();
+    Ok((Audit::new(cluster, store, birth, bytes, args.first), partitions, jobs))
+}
+
+/// How a generation began, as the decisions topic says.
+pub(super) async fn birth(cluster: &Cluster, generation: Generation) -> anyhow::Result<Birth> {
+    let asked = cluster.clone();
+    let decisions = tokio::task::spawn_blocking(move || decisions::read(&asked)).await?;
+    let mut decisions = decisions.context("the decisions topic cannot be read")?;
+    let birth = decisions.births.remove(&generation);
+    birth.with_context(|| format!("generation {} does not exist: it was never born", generation.0))
+}
+
+async fn all(
+    audit: &Arc<Audit>,
+    partitions: Vec<PartitionId>,
+    jobs: usize,
+) -> anyhow::Result<Vec<(PartitionId, Verdict)>> {
+    let room = Arc::new(Semaphore::new(jobs));
+    let mut tasks = Vec::new();
+    for partition in partitions {
+        let (audit, room) = (Arc::clone(audit), Arc::clone(&room));
+        tasks.push(tokio::spawn(async move {
+            let _permit = room.acquire().await;
+            let audited = one(&audit, partition).await;
+            (partition, audited.map_or_else(|error| Verdict::NotRun(format!("{error:#}")), Verdict::Ran))
+        }));
+    }
+    let mut verdicts = Vec::new();
+    for task in tasks {
+        verdicts.push(task.await?);
+    }
+    Ok(verdicts)
+}
+
+async fn one(audit: &Audit, partition: PartitionId) -> anyhow::Result<Audited> {
+    let law = audit.law().await?;
+    audit.partition(&law, partition, Selection::all(), None).await
+}
+
+/// What nothing in the log calls for is found by a walk over the projection; it says nothing where a partition was
+/// not audited, for what lives there would all seem too much.
+async fn walk(audit: &Audit, verdicts: &mut [(PartitionId, Verdict)]) {
+    let cuts: Option<Offsets> = verdicts
+        .iter()
+        .map(|(partition, verdict)| match verdict {
+            Verdict::Ran(audited) => Some((*partition, audited.cut)),
+            Verdict::NotRun(_) => None,
+        })
+        .collect();
+    let Some(cuts) = cuts else { return };
+    match audit.extras(&cuts).await {
+        Ok(mut extras) => {
+            for (partition, verdict) in verdicts {
+                if let (Verdict::Ran(audited), Some(found)) = (verdict, extras.remove(partition)) {
+                    found.into_iter().for_each(|difference| audited.tally.add(difference));
+                }
+            }
+        }
+        Err(error) => {
+            for (_, verdict) in verdicts {
+                *verdict = Verdict::NotRun(format!("{error:#}"));
+            }
+        }
+    }
+}

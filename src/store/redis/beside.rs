@@ -1,0 +1,167 @@
+//! Subjects of generations side by side, and the walk over all of them: for comparisons, audits and exports.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{RedisStore, array, bulk, fields, parts, position, quarantine, script, text, unexpected};
+use crate::{
+    domain::PartitionId,
+    store::{
+        CellKey, Generation, Position, Quarantine, StoreError,
+        keys::{self, Keys, Name},
+    },
+};
+
+/// How many subjects one call reads, at most, in all generations together: Redis is held for well under a
+/// millisecond.
+pub const SUBJECTS_MAX: usize = 250;
+/// How many keys a page of the walk asks for.
+const PAGE_KEYS: usize = 1_000;
+
+/// A subject as a generation holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Its encoded cell.
+    pub cell: Option<Bytes>,
+    /// Where its key is on hold.
+    pub quarantines: Vec<Quarantine>,
+}
+
+/// Subjects at one instant, in the order asked for.
+#[derive(Debug, Clone)]
+pub struct Beside<const N: usize> {
+    /// The positions of each generation.
+    pub positions: [BTreeMap<PartitionId, Position>; N],
+    /// The subjects, in each generation.
+    pub subjects: Vec<[Held; N]>,
+}
+
+/// Where a walk stands.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    generations: Vec<Keys>,
+    numbers: Vec<Generation>,
+    pattern: String,
+    cursor: Option<String>,
+}
+
+impl RedisStore {
+    /// Reads up to [`SUBJECTS_MAX`] subjects in several generations, at one instant.
+    pub async fn beside<const N: usize>(
+        &self,
+        generations: [Generation; N],
+        subjects: &[CellKey],
+    ) -> Result<Beside<N>, StoreError> {
+        let of = generations.map(|generation| self.keys(generation));
+        let count = subjects.len().saturating_mul(2).saturating_add(1).saturating_mul(N);
+        let mut command = script(&self.scripts.beside, count);
+        for keys in &of {
+            command.arg(keys.positions());
+        }
+        for keys in &of {
+            for subject in subjects {
+                command.arg(keys.cell(subject));
+            }
+        }
+        for keys in &of {
+            for subject in subjects {
+                command.arg(match subject {
+                    CellKey::Account(id) => keys.account_quarantine(id),
+                    CellKey::Customer(id) => keys.customer_quarantine(id),
+                });
+            }
+        }
+        command.arg(N).arg(subjects.len());
+        let [held, cells, quarantines] = parts(self.writer.call(&command).await?)?;
+        let held: [Value; N] = parts(held)?;
+        let mut positions = std::array::from_fn(|_| BTreeMap::new());
+        for (to, from) in positions.iter_mut().zip(held) {
+            *to = positions_of(from)?;
+        }
+        let (mut cells, mut quarantines) = (array(cells)?.into_iter(), array(quarantines)?.into_iter());
+        let mut found: Vec<[Held; N]> =
+            subjects.iter().map(|_| std::array::from_fn(|_| Held::default())).collect();
+        for generation in 0..N {
+            for subject in &mut found {
+                let Some(to) = subject.get_mut(generation) else { continue };
+                to.cell = bulk(cells.next().ok_or_else(unexpected)?)?.map(Bytes::from);
+                let marks = quarantines.next().map(array).transpose()?.unwrap_or_default();
+                for mark in marks {
+                    to.quarantines.push(quarantine(&bulk(mark)?.ok_or_else(unexpected)?)?);
+                }
+                to.quarantines.sort_by_key(|mark| mark.partition);
+            }
+        }
+        Ok(Beside { positions, subjects: found })
+    }
+
+    /// A walk over every key of these generations: each that is there from its beginning to its end comes up at
+    /// least once.
+    pub fn walk(&self, generations: &[Generation]) -> Walk {
+        let of: Vec<Keys> = generations.iter().map(|generation| self.keys(*generation)).collect();
+        let pattern = match of.as_slice() {
+            [one] => one.pattern(),
+            _ => keys::pattern_of_all(&self.prefix),
+        };
+        Walk { generations: of, numbers: generations.to_vec(), pattern, cursor: Some("0".to_owned()) }
+    }
+
+    /// The next page of a walk; `None` at its end.
+    ///
+    /// [`StoreError::Corrupt`] for a key under a generation that this program did not write.
+    pub async fn step(&self, walk: &mut Walk) -> Result<Option<Vec<(Generation, Name)>>, StoreError> {
+        let Some(cursor) = &walk.cursor else { return Ok(None) };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(&walk.pattern).arg("COUNT").arg(PAGE_KEYS);
+        let [next, page] = parts(self.writer.call(&scan).await?)?;
+        let mut names = Vec::new();
+        for key in array(page)? {
+            let key = text(key)?;
+            for (keys, generation) in walk.generations.iter().zip(&walk.numbers) {
+                if keys.owns(&key) {
+                    names.push((*generation, keys.name(&key).ok_or_else(unexpected)?));
+                }
+            }
+        }
+        let next = text(next)?;
+        walk.cursor = (next != "0").then_some(next);
+        Ok(Some(names))
+    }
+
+    /// Which of these subjects have a cell in a generation.
+    pub async fn exist(&self, generation: Generation, subjects: &[CellKey]) -> Result<Vec<bool>, StoreError> {
+        let keys = self.keys(generation);
+        let mut found = Vec::with_capacity(subjects.len());
+        for page in subjects.chunks(PAGE_KEYS) {
+            let mut pipe = redis::pipe();
+            for subject in page {
+                pipe.cmd("EXISTS").arg(keys.cell(subject));
+            }
+            for value in self.writer.call_all(&pipe).await? {
+                found.push(matches!(value, Value::Int(1)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The positions of a generation; empty where it has none.
+    pub async fn positions(
+        &self,
+        generation: Generation,
+    ) -> Result<BTreeMap<PartitionId, Position>, StoreError> {
+        let mut get = redis::cmd("HGETALL");
+        get.arg(self.keys(generation).positions());
+        positions_of(self.writer.call(&get).await?)
+    }
+}
+
+fn positions_of(value: Value) -> Result<BTreeMap<PartitionId, Position>, StoreError> {
+    let mut positions = BTreeMap::new();
+    for (field, packed) in fields(value)? {
+        let held = position(Value::BulkString(packed))?.ok_or_else(unexpected)?;
+        positions.insert(keys::partition(&field).ok_or_else(unexpected)?, held);
+    }
+    Ok(positions)
+}

@@ -1,0 +1,150 @@
+//! The audit: every balance recomputed from the log and compared with what is served, while both go on.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use balance_projector::ops::generate::Args;
+use serde_json::{Value, json};
+
+use crate::support::{
+    events,
+    kafka::{self, Topics},
+    load::Load,
+    plant,
+    produce::{Partitioner, Producer},
+    product::{self, Product, Settings},
+    redis,
+};
+
+/// An audit's exit status and report.
+#[track_caller]
+fn audit(topics: &Topics, redis: &redis::Server, arguments: &[&str]) -> (Option<i32>, Value) {
+    let arguments = [&["audit", "--json"], arguments].concat();
+    let output = product::command(topics, &redis.url(), &arguments);
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    (output.status.code(), report)
+}
+
+/// The differences as (subject, id, kind).
+fn found(report: &Value) -> BTreeSet<(String, String, String)> {
+    let text = |difference: &Value, name: &str| difference[name].as_str().expect("text").to_owned();
+    let first = report["first"].as_array().expect("differences");
+    first.iter().map(|d| (text(d, "subject"), text(d, "id"), text(d, "kind"))).collect()
+}
+
+fn three(rows: [(&str, &str, &str); 3]) -> BTreeSet<(String, String, String)> {
+    rows.into_iter().map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())).collect()
+}
+
+/// Idle subjects: 123 456.78 on each account, and a customer who owes 0 there and has paid.
+fn idle(topics: &Topics, producer: &Producer) {
+    for account in ["idle-1", "idle-2", "idle-3"] {
+        producer.send(&events::opened(topics, account, &["CZK"], Some("idle-c")));
+        producer.send(&events::booked(topics, account, &format!("{account}-e"), "123456.78", None));
+    }
+    producer.send(&events::settled(topics, "idle-c", "p1", "20", "2026-02-01"));
+    producer.flush();
+}
+
+#[test]
+fn an_audit_finds_a_planted_cent_a_missing_cell_and_an_extra_one_under_load_and_nothing_else() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    idle(&topics, &producer);
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let args = Args {
+        events: 10_000_000,
+        accounts: 3_000,
+        customers: 200,
+        history: 2,
+        poison: 20_000,
+        seed: 41,
+        prefix: "busy-".to_owned(),
+        ..Args::default()
+    };
+    let load = Load::start(broker, &topics, &args, 1_500);
+    std::thread::sleep(Duration::from_secs(2));
+
+    let (status, report) = audit(&topics, &redis, &[]);
+    assert_eq!((status, &report["verdict"]), (Some(0), &json!("agrees")), "{report:#}");
+    let partitions = report["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 4);
+    assert!(partitions.iter().all(|partition| partition["verdict"] == "agrees"), "{report:#}");
+    assert!(report["cells"].as_u64().unwrap() > 4, "{report:#}");
+
+    plant::amount(&redis, &plant::account(1, "idle-1"), 12_345_678, 12_345_679);
+    redis.command::<()>(&["DEL", &plant::customer(1, "idle-c")]);
+    redis.command::<()>(&["COPY", &plant::account(1, "idle-3"), &plant::account(1, "nobody")]);
+    let planted = three([
+        ("account", "idle-1", "balance"),
+        ("customer", "idle-c", "missing"),
+        ("account", "nobody", "extra"),
+    ]);
+    // Little memory: several passes over each partition.
+    for arguments in [&[][..], &["--memory", "1"]] {
+        let (status, report) = audit(&topics, &redis, arguments);
+        assert_eq!((status, &report["verdict"]), (Some(1), &json!("differs")), "{report:#}");
+        assert_eq!(found(&report), planted, "{report:#}");
+        let counted =
+            report["partitions"].as_array().unwrap().iter().map(|p| p["differences"].as_u64().unwrap());
+        assert_eq!(counted.sum::<u64>(), 3, "{report:#}");
+    }
+    let (_, report) = audit(&topics, &redis, &[]);
+    let cent = report["first"].as_array().unwrap().iter().find(|d| d["kind"] == "balance").unwrap();
+    assert_eq!(
+        cent["fields"],
+        json!([{ "field": "CZK booked 2026-03-01", "projection": "123456.79", "log": "123456.78" }])
+    );
+    let at = |side: &str| cent["positions"][side]["applied"].as_str().unwrap().to_owned();
+    assert!(at("projection").starts_with(&format!("{}/", topics.ledger)), "{cent}");
+    assert_eq!(at("projection"), at("log"));
+    load.stop();
+    assert!(product.stop().success());
+
+    // Nobody feeds the projection any more: that is none of the audit's business.
+    let (status, report) = audit(&topics, &redis, &[]);
+    assert_eq!((status, found(&report)), (Some(1), planted), "{report:#}");
+}
+
+#[test]
+fn an_audit_that_could_not_run_says_so_and_does_not_pass() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let mut redis = redis::Server::start();
+    let refused = |redis: &redis::Server, arguments: &[&str], words: &[&str]| {
+        let arguments = [&["audit"], arguments].concat();
+        let output = product::command(&topics, &redis.url(), &arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for word in ["could not run"].iter().chain(words) {
+            assert!(said.contains(word), "`{word}` is not in {said}");
+        }
+        assert!(output.stdout.is_empty());
+    };
+    refused(&redis, &[], &["no generation is active"]);
+
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    idle(&topics, &producer);
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    assert_eq!(audit(&topics, &redis, &[]).0, Some(0));
+    refused(&redis, &["--generation", "7"], &["generation 7 does not exist"]);
+    assert!(product.stop().success());
+
+    // The projection is right, but that can no longer be told.
+    let (partition, offset) = producer.put(&events::booked(&topics, "idle-1", "later", "1", None));
+    broker.delete_records_before(&topics.ledger, partition, offset);
+    let (status, report) = audit(&topics, &redis, &[]);
+    assert_eq!((status, &report["verdict"]), (Some(1), &json!("could not run")), "{report:#}");
+    let verdicts: Vec<_> = report["partitions"].as_array().unwrap().iter().collect();
+    let named = format!("ledger/{partition}");
+    let cut = verdicts.iter().find(|p| p["partition"] == named.as_str()).unwrap();
+    assert_eq!(cut["verdict"], "could not run");
+    assert!(cut["reason"].as_str().unwrap().contains("the records are gone"), "{cut}");
+    assert_eq!(verdicts.iter().filter(|p| p["verdict"] == "agrees").count(), 3, "{report:#}");
+
+    redis.kill();
+    refused(&redis, &[], &["the store does not answer"]);
+}
