@@ -5,7 +5,9 @@
 //! the comparison always goes up to the position that is served.
 
 mod account;
+mod customer;
 mod figures;
+mod follow;
 mod money;
 mod print;
 mod stretch;
@@ -22,7 +24,7 @@ use crate::{
     decisions::{self, Birth, Decisions},
     domain::{AccountId, Currency, CustomerId, Offset, PartitionId, Rules, Subject, Time, Topic},
     source::{Cluster, scan::Scan},
-    store::{AccountRead, ReadStore, Snapshot, redis::RedisStore},
+    store::{AccountRead, CustomerRead, ReadStore, Snapshot, redis::RedisStore},
 };
 
 pub use self::{
@@ -147,6 +149,8 @@ pub enum Verdict {
 pub enum Served {
     /// An account.
     Account(AccountRead),
+    /// A customer.
+    Customer(CustomerRead),
 }
 
 impl Served {
@@ -158,13 +162,17 @@ impl Served {
                 let read = store.account(id).await.context("the account cannot be read from the store")?;
                 Ok(Served::Account(read.ok_or_else(inactive)?))
             }
-            Subject::Customer(_) => bail!("customers are not explained yet"),
+            Subject::Customer(id) => {
+                let read = store.customer(id).await.context("the customer cannot be read from the store")?;
+                Ok(Served::Customer(read.ok_or_else(inactive)?))
+            }
         }
     }
 
     fn snapshot(&self) -> &Snapshot {
         match self {
             Served::Account(read) => &read.snapshot,
+            Served::Customer(read) => &read.snapshot,
         }
     }
 }
@@ -224,7 +232,10 @@ pub fn explain(
     let cut = log.cut(question.cut)?;
     match (served, &question.subject) {
         (Served::Account(read), Subject::Account(id)) => account::explain(&log, id, read, question, &cut),
-        (Served::Account(_), Subject::Customer(_)) => bail!("the store was asked for an account"),
+        (Served::Customer(read), Subject::Customer(id)) => customer::explain(&log, id, read, question, &cut),
+        (Served::Account(_), Subject::Customer(_)) | (Served::Customer(_), Subject::Account(_)) => {
+            bail!("the store was asked for another kind of subject")
+        }
     }
 }
 
@@ -289,10 +300,6 @@ impl Log<'_> {
             (_, None) => served,
         };
         Ok(end.min(served))
-    }
-
-    fn partitions(&self, topic: Topic) -> Vec<PartitionId> {
-        self.birth.starts().into_iter().map(|(id, _)| id).filter(|id| id.topic == topic).collect()
     }
 }
 

@@ -15,7 +15,6 @@ use crate::{
 /// A subject between two of its records.
 #[derive(Debug)]
 pub struct Replay<'a> {
-    subject: Subject,
     home: Option<i32>,
     parameters: &'a Parameters,
     rules: &'a Rules,
@@ -25,13 +24,15 @@ pub struct Replay<'a> {
 
 /// What became of a record of the subject.
 #[derive(Debug)]
-pub struct Step {
+pub struct Step<'a> {
     /// Where it stands.
     pub at: RecordAt,
     /// What it says, where it can be read.
-    pub event: Option<Event>,
+    pub event: Option<&'a Event>,
     /// What was done with it.
     pub fate: Fate,
+    /// The cell afterwards.
+    pub cell: Option<&'a Cell>,
 }
 
 /// What was done with a record.
@@ -48,13 +49,13 @@ pub enum Fate {
 impl<'a> Replay<'a> {
     /// A subject before its first record.
     pub fn new(
-        subject: Subject,
+        subject: &Subject,
         parameters: &'a Parameters,
         rules: &'a Rules,
         decisions: &Decisions,
     ) -> Self {
-        let home = decisions.homes.get(&subject).copied();
-        Replay { subject, home, parameters, rules, cell: None, quarantines: BTreeMap::new() }
+        let home = decisions.homes.get(subject).copied();
+        Replay { home, parameters, rules, cell: None, quarantines: BTreeMap::new() }
     }
 
     /// The subject's cell so far; `None` before the first record that was folded.
@@ -67,21 +68,20 @@ impl<'a> Replay<'a> {
         &self.quarantines
     }
 
-    /// Takes the subject's next record of a partition; the home's records come before those of any other.
-    pub fn take(&mut self, partition: PartitionId, record: &Stored<'_>) -> Step {
+    /// Takes the subject's next record of a partition, and tells what became of it.
+    pub fn take(&mut self, partition: PartitionId, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_>)) {
         let timestamp = Time::from_millis(record.timestamp_ms);
         let at = RecordAt { partition, offset: record.offset, timestamp };
-        let decoded = wire::decode(&record.record(partition.topic), self.parameters);
+        let read = wire::decode(&record.record(partition.topic), self.parameters);
+        let event = read.as_ref().ok();
         if let Some(quarantine) = self.quarantines.get_mut(&partition) {
             quarantine.waiting = quarantine.waiting.saturating_add(1);
-            return Step { at, event: decoded.ok(), fate: Fate::Waits(quarantine.offset) };
+            let fate = Fate::Waits(quarantine.offset);
+            return tell(Step { at, event, fate, cell: self.cell.as_ref() });
         }
-        let (event, folded) = match decoded {
-            Ok(event) => {
-                let folded = fold(&mut self.cell, &event, &at, self.home, self.rules);
-                (Some(event), folded)
-            }
-            Err(rejection) => (None, Err(rejection)),
+        let folded = match &read {
+            Ok(event) => fold(&mut self.cell, event, &at, self.home, self.rules),
+            Err(rejection) => Err(rejection.clone()),
         };
         let fate = match folded {
             Ok(effect) => Fate::Folded(effect),
@@ -97,11 +97,6 @@ impl<'a> Replay<'a> {
                 Fate::SetAside(rejection)
             }
         };
-        Step { at, event, fate }
-    }
-
-    /// The subject.
-    pub fn subject(&self) -> &Subject {
-        &self.subject
+        tell(Step { at, event, fate, cell: self.cell.as_ref() });
     }
 }

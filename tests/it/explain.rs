@@ -83,7 +83,7 @@ fn count(amount: &str) -> i128 {
 }
 
 #[test]
-fn every_account_of_a_log_with_repeats_late_events_and_reversals_is_explained_as_it_is_served() {
+fn every_subject_of_a_log_with_repeats_late_events_and_reversals_is_explained_as_it_is_served() {
     let broker = kafka::shared();
     let topics = broker.topics(3);
     let redis = redis::Server::start();
@@ -112,8 +112,7 @@ fn every_account_of_a_log_with_repeats_late_events_and_reversals_is_explained_as
         balance_projector::store::CellKey::Account(id) => Subject::Account(id.clone()),
         balance_projector::store::CellKey::Customer(id) => Subject::Customer(id.clone()),
     }));
-    subjects.retain(|subject| matches!(subject, Subject::Account(_)));
-    assert!(subjects.len() > 55, "{}", subjects.len());
+    assert!(subjects.len() > 80, "{}", subjects.len());
 
     let explainer = Explainer::new(&topics, &redis.url());
     let mut outcomes = BTreeSet::new();
@@ -125,6 +124,11 @@ fn every_account_of_a_log_with_repeats_late_events_and_reversals_is_explained_as
             let moves = told.records.iter().flat_map(|row| &row.moves);
             let sum: i128 = moves.filter(|m| m.currency == figure.currency).map(|m| count(&m.amount)).sum();
             assert_eq!(Some(sum), figure.amount.as_deref().map(count), "{} {told:#?}", figure.currency);
+        }
+        for due in &told.figures.dues {
+            let rows = told.records.iter().filter(|row| row.account == due.account);
+            let moves = rows.flat_map(|row| &row.moves).filter(|m| m.currency == due.currency);
+            assert_eq!(moves.map(|m| count(&m.amount)).sum::<i128>(), count(&due.balance), "{told:#?}");
         }
         outcomes.extend(told.records.iter().map(|row| row.outcome));
     }
@@ -397,5 +401,87 @@ fn what_cannot_be_explained_is_refused_with_the_reason() {
     fails(&["account", "A1", "--at", &at("0@1")], 1, "is not in the projection yet");
     fails(&["account", "A1", "--at", &at("7@0")], 1, "is not part of generation 1");
     fails(&["account", "A1", "--json", "--csv"], 2, "cannot be used with");
+    assert!(project.stop().success());
+}
+
+#[test]
+fn what_a_customer_owes_and_paid_is_told_account_by_account() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Java);
+    hourly(
+        &producer,
+        vec![
+            events::opened(&topics, "A1", &["CZK"], Some("C1")),
+            events::booked(&topics, "A1", "e1", "-30.25", Some("C1")), // 01:00  30.25
+            events::booked(&topics, "A2", "e1", "-10", Some("C1")),    // 02:00  and 10.00
+            events::booked(&topics, "A1", "e2", "5", Some("C1")),      // 03:00  25.25
+            events::booked(&topics, "A2", "e2", "-400", Some("C2")),   // 04:00  another customer's
+        ],
+    );
+    hourly(
+        &producer,
+        vec![
+            events::profile(&topics, "C1", "FAIRPOINT COMMUNICATIONS INC ", "5.0"),
+            events::settled(&topics, "C1", "p1", "497.70", "2026-03-01"), // 01:00
+            events::settled(&topics, "C1", "p2", "10", "2026-03-02"),     // 02:00
+            events::payment(&topics, "payment.reversed", "C1", json!({ "payment_id": "p2" })), // 03:00
+        ],
+    );
+    let project = Product::start("project", &topics, &redis.url(), &Settings::default());
+    compare::whole(broker, &topics, &redis.url());
+
+    let told = |arguments: &[&str]| -> Value {
+        let output = run(&topics, &redis, &[&["customer", "C1", "--json"], arguments].concat());
+        serde_json::from_str(&agrees(&output)).unwrap()
+    };
+    let figures = |arguments: &[&str]| {
+        let told = told(arguments);
+        let figures = &told["figures"];
+        let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+        let dues: Vec<_> = figures["dues"].as_array().into_iter().flatten().collect();
+        let dues: Vec<_> =
+            dues.iter().map(|due| format!("{} {}", word(&due["account"]), word(&due["balance"]))).collect();
+        let paid = &figures["last_payment"];
+        (word(&figures["total"]), dues.join(", "), word(&paid["amount"]), word(&paid["date"]))
+    };
+    let row = |total: &str, dues: &str, paid: &str, date: &str| {
+        (total.to_owned(), dues.to_owned(), paid.to_owned(), date.to_owned())
+    };
+    let position = format!("{}/0@1", topics.ledger);
+    assert_eq!(figures(&[]), row("35.25", "A1 25.25, A2 10.00", "497.7", "2026-03-01"));
+    assert_eq!(
+        figures(&["--as-of", "2026-06-01T02:30:00Z"]),
+        row("40.25", "A1 30.25, A2 10.00", "10.0", "2026-03-02")
+    );
+    assert_eq!(figures(&["--at", &position]), row("30.25", "A1 30.25", "497.7", "2026-03-01"));
+    assert_eq!(figures(&["--as-of", "2026-06-01T00:00:00Z"]), row("0.0", "", "none", "none"));
+
+    let all = told(&[]);
+    let rows: Vec<_> = all["records"].as_array().unwrap().iter().collect();
+    let places: Vec<_> =
+        rows.iter().map(|row| (row["account"].as_str(), row["offset"].as_i64().unwrap())).collect();
+    let own = (0..4).map(|offset| (None, offset));
+    let dues = [(Some("A1"), 0), (Some("A1"), 1), (Some("A1"), 3), (Some("A2"), 2)];
+    assert_eq!(places, own.chain(dues).collect::<Vec<_>>());
+    assert_eq!(rows[3]["last_payment"], json!({ "amount": "497.7", "date": "2026-03-01" }));
+    assert_eq!(rows[6]["moves"], json!([{ "currency": "CZK", "amount": "-5.00", "balance": "25.25" }]));
+
+    let table = agrees(&run(&topics, &redis, &["customer", "C1"]));
+    for words in ["due on A1", "the last payment is 10.0 of 2026-03-02", "FAIRPOINT COMMUNICATIONS INC"] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    // An account of the customer's that the store forgot is found in the ledger all the same.
+    redis.command::<i64>(&["SREM", "{bp}:g1:d:C1", "A2"]);
+    let output = run(&topics, &redis, &["customer", "C1"]);
+    let table = text(&output);
+    assert!(table.contains("account A2: a due by the log, none of the customer's in the store"), "{table}");
+    assert_eq!(output.status.code(), Some(1));
+
+    let output = run(&topics, &redis, &["customer", "C9"]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("customer \"C9\" is unknown"), "{errors}");
+    assert_eq!(output.status.code(), Some(1));
     assert!(project.stop().success());
 }

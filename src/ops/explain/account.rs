@@ -4,34 +4,14 @@ use anyhow::{Context as _, bail};
 
 use super::{
     Ends, Explanation, Figures, Hold, Kind, Log, Question, Stretch, Verdict,
+    follow::Follow,
     money::money,
-    trace::{Running, Trace},
+    trace::{Lens, Running},
 };
 use crate::{
-    domain::{
-        Account, AccountFact, AccountId, BalanceType, Cell, Day, Fact, Outcome, PartitionId, Subject, Topic,
-    },
-    projector::replay::{Fate, Replay, Step},
+    domain::{Account, AccountId, Cell, Offset, PartitionId, Subject, Topic},
     store::{AccountRead, Quarantine},
 };
-
-/// An account folded again.
-struct Folded<'a> {
-    /// Up to the cut.
-    shown: Replay<'a>,
-    /// Up to where the store stands, where that is further.
-    rest: Option<Replay<'a>>,
-    trace: Trace,
-    read: Vec<Stretch>,
-    records: u64,
-    begins_with_opening: bool,
-}
-
-impl<'a> Folded<'a> {
-    fn now(&self) -> &Replay<'a> {
-        self.rest.as_ref().unwrap_or(&self.shown)
-    }
-}
 
 pub(super) fn explain(
     log: &Log<'_>,
@@ -47,53 +27,34 @@ pub(super) fn explain(
         }
         None => None,
     };
-    let stretches = stretches(log, served.as_ref(), &read.quarantines, ends)?;
+    let home = served.as_ref().map(Cell::home);
+    let stretches = log.stretches(Topic::Ledger, home, &read.quarantines, ends)?;
     let late = match &served {
         Some(Cell::Account(account)) if !question.whole => started_late(log, account, &stretches)?,
         Some(_) | None => None,
     };
-    let mut folded = None;
+    let compared = |follow: &Follow<'_>| differences(log, follow, served.as_ref(), &read.quarantines);
+    let mut found = None;
     if let Some(stretches) = late {
-        let tried = fold(log, id, question, stretches)?;
+        let (follow, read) = fold(log, id, question, stretches)?;
         // Else something was missed, or the store is wrong: the whole stretch tells which.
-        if tried.begins_with_opening
-            && differences(log, &tried, served.as_ref(), &read.quarantines).is_empty()
-        {
-            folded = Some(tried);
+        if follow.begins_with_opening && compared(&follow).is_empty() {
+            found = Some((follow, read));
         }
     }
-    let folded = match folded {
-        Some(folded) => folded,
+    let (follow, read) = match found {
+        Some(found) => found,
         None => fold(log, id, question, stretches)?,
     };
-    if folded.records == 0 && served.is_none() {
+    if follow.records == 0 && served.is_none() {
         let topic = log.cluster.topic_name(Topic::Ledger);
         bail!(
             "account {:?} is unknown: no record of {topic} up to where the store stands bears it",
             id.as_str()
         );
     }
-    let differences = differences(log, &folded, served.as_ref(), &read.quarantines);
-    Ok(told(log, id, folded, differences, question, ends))
-}
-
-/// What of the log may hold records of the account: its home and where it is on hold, or all of the topic.
-fn stretches(
-    log: &Log<'_>,
-    served: Option<&Cell>,
-    quarantines: &[Quarantine],
-    ends: &Ends,
-) -> anyhow::Result<Vec<Stretch>> {
-    let mut partitions = Vec::new();
-    if let Some(cell) = served {
-        partitions.push(PartitionId { topic: Topic::Ledger, partition: cell.home() });
-        partitions.extend(quarantines.iter().map(|quarantine| quarantine.partition));
-    } else {
-        partitions.extend(log.partitions(Topic::Ledger));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    partitions.retain(|partition| seen.insert(*partition));
-    partitions.into_iter().map(|id| log.stretch(id, ends)).collect()
+    let differences = compared(&follow);
+    Ok(told(log, id, follow, read, differences, question, ends))
 }
 
 /// The same stretches, the home's from where the account's opening says that its records begin.
@@ -103,8 +64,7 @@ fn started_late(
     stretches: &[Stretch],
 ) -> anyhow::Result<Option<Vec<Stretch>>> {
     let Some((home, others)) = stretches.split_first() else { return Ok(None) };
-    let Some(id) = home.id else { return Ok(None) };
-    let Some(from) = log.late_start(id, account)? else { return Ok(None) };
+    let Some(from) = log.late_start(home.id, account)? else { return Ok(None) };
     let home = Stretch { from: from.0.min(home.to), late: true, ..home.clone() };
     Ok(Some(std::iter::once(home).chain(others.iter().cloned()).collect()))
 }
@@ -114,97 +74,38 @@ fn fold<'a>(
     id: &AccountId,
     question: &Question,
     mut stretches: Vec<Stretch>,
-) -> anyhow::Result<Folded<'a>> {
+) -> anyhow::Result<(Follow<'a>, Vec<Stretch>)> {
     let subject = Subject::Account(id.clone());
-    let replay = || Replay::new(subject.clone(), &log.birth.parameters, log.rules, log.decisions);
     let cut_short = stretches.iter().any(|stretch| stretch.shown_to < stretch.to);
-    let mut folded = Folded {
-        shown: replay(),
-        rest: cut_short.then(replay),
-        trace: Trace::new(None, question.currency, question.last),
-        read: Vec::new(),
-        records: 0,
-        begins_with_opening: false,
-    };
+    let mut follow = Follow::new(log, &subject, Lens::Account, question, cut_short);
+    let key = subject.as_str().as_bytes();
     for stretch in &mut stretches {
-        let shown_to = stretch.shown_to;
-        log.read(stretch, &subject, |partition, record| {
-            let mut first = None;
-            if let Some(rest) = &mut folded.rest {
-                first = Some(opens(&rest.take(partition, record)));
+        let shown_to = Offset(stretch.shown_to);
+        log.read(stretch, |id: PartitionId, record| {
+            if record.key == Some(key) {
+                follow.take(log, id, record, shown_to);
             }
-            if record.offset.0 < shown_to {
-                let step = folded.shown.take(partition, record);
-                first = first.or_else(|| Some(opens(&step)));
-                folded.trace.step(log.cluster, &step, running(folded.shown.cell()));
-            }
-            if folded.records == 0 {
-                folded.begins_with_opening = first == Some(true);
-            }
-            folded.records = folded.records.saturating_add(1);
         })
         .context("the account cannot be folded again")?;
     }
-    folded.read = stretches;
-    Ok(folded)
-}
-
-fn opens(step: &Step) -> bool {
-    let opening = step
-        .event
-        .as_ref()
-        .is_some_and(|event| matches!(event.fact, Fact::Account(_, AccountFact::Opened { .. })));
-    let applied = match &step.fate {
-        Fate::Folded(effect) => effect.outcome == Outcome::Applied,
-        Fate::SetAside(_) | Fate::Waits(_) => false,
-    };
-    opening && applied
-}
-
-fn running(cell: Option<&Cell>) -> Running {
-    let Some(Cell::Account(account)) = cell else { return Running::new() };
-    // Neither figure depends on the day.
-    let day = Day::parse("2000-01-01").unwrap_or(Day(jiff::civil::Date::MIN));
-    let of = |currency, balance_type| {
-        account.figure(currency, balance_type, day).and_then(Result::ok).map(|figure| figure.amount)
-    };
-    account
-        .currencies()
-        .into_iter()
-        .filter_map(|currency| {
-            let booked = of(currency, BalanceType::Itbd)?;
-            Some((currency, (booked, of(currency, BalanceType::Clav))))
-        })
-        .collect()
+    Ok((follow, stretches))
 }
 
 /// Where the log and the store disagree, for a human.
 fn differences(
     log: &Log<'_>,
-    folded: &Folded<'_>,
+    follow: &Follow<'_>,
     served: Option<&Cell>,
     quarantines: &[Quarantine],
 ) -> Vec<String> {
-    let now = folded.now();
+    let now = follow.now();
     let mut differences = cells(now.cell(), served);
-    let of_log: Vec<&Quarantine> = now.quarantines().values().collect();
-    let mut of_store: Vec<&Quarantine> = quarantines.iter().collect();
-    of_store.sort_by_key(|quarantine| quarantine.partition);
-    if of_log != of_store {
-        let list = |quarantines: &[&Quarantine]| {
-            let each = quarantines.iter().map(|quarantine| {
-                let at = log.cluster.display(quarantine.partition);
-                format!("{at}@{} {} with {} waiting", quarantine.offset, quarantine.class, quarantine.waiting)
-            });
-            let all: Vec<_> = each.collect();
-            if all.is_empty() { "nothing on hold".to_owned() } else { all.join(", ") }
-        };
-        differences.push(format!("on hold: {} by the log, {} in the store", list(&of_log), list(&of_store)));
-    }
+    differences.extend(log.holds(now.quarantines().values().cloned(), quarantines.iter().cloned()));
     differences
 }
 
-fn cells(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String> {
+/// Where two cells of one account disagree.
+pub(super) fn cells(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String> {
     if of_log == served {
         return Vec::new();
     }
@@ -224,12 +125,8 @@ fn cells(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String> {
     tell("applied up to".to_owned(), log.applied().to_string(), store.applied().to_string());
     let named = |closed| if closed { "closed" } else { "open" }.to_owned();
     tell("account".to_owned(), named(log.is_closed()), named(store.is_closed()));
-    let mut currencies = log.currencies();
-    currencies.extend(store.currencies());
-    currencies.sort_unstable();
-    currencies.dedup();
-    let (of_log, of_store) = (running(of_log), running(served));
-    for currency in currencies {
+    let (of_log, of_store) = (Lens::Account.running(of_log), Lens::Account.running(served));
+    for currency in union(log.currencies(), store.currencies()) {
         let balance = |of: &Running, available: bool| {
             let Some((booked, left)) = of.get(&currency) else { return "none".to_owned() };
             let amount = if available { *left } else { Some(*booked) };
@@ -238,11 +135,7 @@ fn cells(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String> {
         tell(format!("{currency} ITBD"), balance(&of_log, false), balance(&of_store, false));
         tell(format!("{currency} CLAV"), balance(&of_log, true), balance(&of_store, true));
     }
-    let mut customers = log.customers();
-    customers.extend(store.customers());
-    customers.sort_unstable();
-    customers.dedup();
-    for customer in customers {
+    for customer in union(log.customers(), store.customers()) {
         let owed = |account: &Account| match account.due(&customer) {
             None => "none".to_owned(),
             Some([]) => "zero".to_owned(),
@@ -255,26 +148,36 @@ fn cells(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String> {
         tell(format!("due of customer {}", customer.as_str()), owed(log), owed(store));
     }
     if differences.is_empty() {
-        differences.push("the figures are equal; days, statements, pending entries or what is remembered of events are not".to_owned());
+        differences.push(
+            "the figures are equal; days, statements, pending entries or what is remembered of events are not"
+                .to_owned(),
+        );
     }
     differences
+}
+
+fn union<T: Ord>(mut one: Vec<T>, other: Vec<T>) -> Vec<T> {
+    one.extend(other);
+    one.sort_unstable();
+    one.dedup();
+    one
 }
 
 fn told(
     log: &Log<'_>,
     id: &AccountId,
-    folded: Folded<'_>,
+    follow: Follow<'_>,
+    read: Vec<Stretch>,
     differences: Vec<String>,
     question: &Question,
     ends: &Ends,
 ) -> Explanation {
-    let instant = ends.time.unwrap_or(question.now);
-    let today = instant.day_in(log.rules.zone());
-    let mut figures = match folded.shown.cell() {
+    let today = ends.time.unwrap_or(question.now).day_in(log.rules.zone());
+    let mut figures = match follow.shown.cell() {
         Some(Cell::Account(account)) => Figures::of_account(account, question.currency, today),
         Some(Cell::Customer(_)) | None => Figures::default(),
     };
-    let holds = folded.shown.quarantines().iter();
+    let holds = follow.shown.quarantines().iter();
     figures.on_hold = holds.map(|(at, held)| Hold::new(log.cluster, id.as_str(), *at, held)).collect();
     let mut notes = Vec::new();
     if figures.balances.is_empty() && !figures.closed && figures.on_hold.is_empty() {
@@ -286,22 +189,17 @@ fn told(
     if figures.closed {
         notes.push("the account is closed: view two answers 404".to_owned());
     }
-    for held in &figures.on_hold {
-        notes.push(format!(
-            "on hold since {} behind {}/{}@{} ({}), with {} waiting: decide on it",
-            held.since, held.topic, held.partition, held.offset, held.class, held.waiting
-        ));
-    }
+    notes.extend(figures.on_hold.iter().map(Hold::note));
     Explanation {
         kind: Kind::Account,
         id: id.as_str().to_owned(),
         generation: log.birth.generation.0,
         as_of: ends.time.map(|time| time.to_string()),
         today: today.to_string(),
-        left_out: folded.trace.left_out,
-        opening: folded.trace.opening(),
-        read: folded.read,
-        records: folded.trace.rows.into(),
+        left_out: follow.trace.left_out,
+        opening: follow.trace.opening(),
+        read,
+        records: follow.trace.rows.into(),
         figures,
         verdict: if differences.is_empty() { Verdict::Agrees } else { Verdict::Differs },
         differences,

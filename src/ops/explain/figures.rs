@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{money::money, trace::Balance};
 use crate::{
-    domain::{Account, BalanceType, Currency, Day, PartitionId},
+    domain::{Account, BalanceType, Currency, Customer, Day, LastPayment, PartitionId},
     source::Cluster,
     store::Quarantine,
 };
@@ -108,6 +108,25 @@ impl Figures {
     }
 }
 
+impl Paid {
+    pub(super) fn of(paid: &LastPayment) -> Option<Paid> {
+        match paid {
+            LastPayment::None => None,
+            LastPayment::Paid { amount, paid_on } => {
+                Some(Paid { amount: Some(amount.to_short()), date: Some(paid_on.to_string()) })
+            }
+            LastPayment::Forgotten { .. } => Some(Paid { amount: None, date: None }),
+        }
+    }
+}
+
+impl Profile {
+    pub(super) fn of(customer: &Customer) -> Option<Profile> {
+        let profile = customer.profile()?;
+        Some(Profile { billing_name: profile.billing_name.clone(), ivr_fee: profile.ivr_fee.to_short() })
+    }
+}
+
 impl Hold {
     pub(super) fn new(cluster: &Cluster, key: &str, id: PartitionId, quarantine: &Quarantine) -> Hold {
         Hold {
@@ -119,5 +138,12 @@ impl Hold {
             since: quarantine.since.to_string(),
             waiting: quarantine.waiting,
         }
+    }
+
+    pub(super) fn note(&self) -> String {
+        let Hold { key, topic, partition, offset, class, since, waiting } = self;
+        format!(
+            "{key} is on hold since {since} behind {topic}/{partition}@{offset} ({class}), with {waiting} waiting: decide on it"
+        )
     }
 }

@@ -79,6 +79,15 @@ fn opening_row(currency: &str, balance: &str, available: &str, note: &str) -> Ve
 }
 
 impl Row {
+    /// The last payment that counts from here on.
+    fn paid(&self) -> Option<String> {
+        let paid = self.last_payment.as_ref()?;
+        Some(match (&paid.amount, &paid.date) {
+            (Some(amount), Some(date)) => format!("the last payment is {amount} of {date}"),
+            (_, _) => "the last payment is forgotten".to_owned(),
+        })
+    }
+
     /// One line for each currency that it moves, and one where it moves none.
     fn lines(&self) -> Vec<Vec<String>> {
         let head = [
@@ -93,6 +102,7 @@ impl Row {
         note.extend(self.reference.clone());
         note.extend(self.date.clone());
         note.extend(Some(printable(&self.note)).filter(|note| !note.is_empty()));
+        note.extend(self.paid());
         let tail = [self.outcome.to_owned(), note.join(", ")];
         let line = |middle: [String; 4]| head.iter().cloned().chain(middle).chain(tail.clone()).collect();
         if self.moves.is_empty() {
@@ -247,7 +257,14 @@ pub(super) fn csv(told: &Explanation) -> String {
                     balance,
                     available,
                     row.outcome.to_owned(),
-                    no_formula(row.note.clone()),
+                    no_formula(
+                        [row.note.clone(), row.paid().unwrap_or_default()]
+                            .iter()
+                            .filter(|part| !part.is_empty())
+                            .map(String::as_str)
+                            .collect::<Vec<_>>()
+                            .join("; "),
+                    ),
                 ],
             );
         }

@@ -1,13 +1,14 @@
 //! What is read of the log for one subject: which partitions, from where, up to where.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use serde::Serialize;
 
 use super::{Ends, Log};
 use crate::{
-    domain::{Account, Offset, PartitionId, Subject, Time},
+    domain::{Account, Offset, PartitionId, Time, Topic},
     source::{batch::Stored, scan::ScanError},
+    store::Quarantine,
 };
 
 /// A stretch of one partition.
@@ -28,7 +29,7 @@ pub struct Stretch {
     /// It begins after the generation's beginning: no record of the subject can lie before.
     pub late: bool,
     #[serde(skip)]
-    pub(super) id: Option<PartitionId>,
+    pub(super) id: PartitionId,
 }
 
 impl Log<'_> {
@@ -42,7 +43,7 @@ impl Log<'_> {
             to: self.positions.get(&id).copied().unwrap_or_default().0,
             records: 0,
             late: false,
-            id: Some(id),
+            id,
         })
     }
 
@@ -60,24 +61,68 @@ impl Log<'_> {
         Ok(self.scan.offset_at(id, earliest)?.filter(|offset| *offset > start))
     }
 
-    /// Hands over the subject's records of a stretch.
+    /// The stretches that may hold records of a subject: its home and where it is on hold, or all of the topic.
+    pub(super) fn stretches(
+        &self,
+        topic: Topic,
+        home: Option<i32>,
+        quarantines: &[Quarantine],
+        ends: &Ends,
+    ) -> anyhow::Result<Vec<Stretch>> {
+        let mut partitions = Vec::new();
+        if let Some(partition) = home {
+            partitions.push(PartitionId { topic, partition });
+            let held = quarantines.iter().map(|quarantine| quarantine.partition);
+            partitions.extend(held.filter(|id| id.topic == topic));
+        } else {
+            partitions
+                .extend(self.birth.starts().into_iter().map(|(id, _)| id).filter(|id| id.topic == topic));
+        }
+        let mut seen = BTreeSet::new();
+        partitions.retain(|partition| seen.insert(*partition));
+        partitions.into_iter().map(|id| self.stretch(id, ends)).collect()
+    }
+
+    /// Hands over the records of a stretch.
     pub(super) fn read(
         &self,
         stretch: &mut Stretch,
-        subject: &Subject,
         mut each: impl FnMut(PartitionId, &Stored<'_>),
     ) -> Result<(), ScanError> {
-        let Some(id) = stretch.id else { return Ok(()) };
-        let key = subject.as_str().as_bytes();
+        let (id, from, to) = (stretch.id, Offset(stretch.from), Offset(stretch.to));
         let mut records = 0_u64;
-        self.scan.read(id, Offset(stretch.from), Offset(stretch.to), |record| {
+        self.scan.read(id, from, to, |record| {
             records = records.saturating_add(1);
-            if record.key == Some(key) {
-                each(id, record);
-            }
+            each(id, record);
             ControlFlow::Continue(())
         })?;
         stretch.records = records;
         Ok(())
+    }
+
+    /// Where the log and the store disagree about what is on hold.
+    pub(super) fn holds(
+        &self,
+        of_log: impl Iterator<Item = Quarantine>,
+        of_store: impl Iterator<Item = Quarantine>,
+    ) -> Option<String> {
+        let sorted = |held: Vec<Quarantine>| {
+            let mut held = held;
+            held.sort_by_key(|held| (held.partition, held.offset));
+            held
+        };
+        let (of_log, of_store) = (sorted(of_log.collect()), sorted(of_store.collect()));
+        if of_log == of_store {
+            return None;
+        }
+        let list = |held: &[Quarantine]| {
+            let each = held.iter().map(|held| {
+                let at = self.cluster.display(held.partition);
+                format!("{at}@{} {} with {} waiting", held.offset, held.class, held.waiting)
+            });
+            let all: Vec<_> = each.collect();
+            if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+        };
+        Some(format!("on hold: {} by the log, {} in the store", list(&of_log), list(&of_store)))
     }
 }

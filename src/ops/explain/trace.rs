@@ -1,12 +1,18 @@
 //! The records of a subject as rows, each with what it moved.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
-use super::money::{between, money};
+use super::{
+    figures::Paid,
+    money::{between, money},
+};
 use crate::{
-    domain::{AccountFact, Amount, Compared, Currency, CustomerFact, Event, Fact, Ignored, Outcome},
+    domain::{
+        AccountFact, Amount, BalanceType, Cell, Compared, Currency, CustomerFact, CustomerId, Day, Event,
+        Fact, Ignored, Indicator, Outcome,
+    },
     projector::replay::{Fate, Step},
     source::Cluster,
 };
@@ -54,6 +60,9 @@ pub struct Row {
     /// What it moved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
+    /// The last payment that counts from here on, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_payment: Option<Paid>,
 }
 
 /// What a record did to one currency.
@@ -88,51 +97,134 @@ pub struct Balance {
 /// The running figures of one cell: what is booked or due, and what is available where there is such a thing.
 pub(super) type Running = BTreeMap<Currency, (Amount, Option<Amount>)>;
 
+/// Which figures of a cell are told.
+pub(super) enum Lens {
+    /// An account's balances.
+    Account,
+    /// What a customer owes on an account.
+    Due(String, CustomerId),
+    /// A customer's payments and profile.
+    Customer,
+}
+
 /// The rows that are shown, and the figures before them.
 pub(super) struct Trace {
-    account: Option<String>,
+    lens: Lens,
     currency: Option<Currency>,
     last: usize,
     running: Running,
+    paid: Option<Paid>,
     opening: BTreeMap<Currency, Balance>,
+    /// Records that were told to wait, or to be set aside, and may be told of again.
+    held: BTreeSet<(i32, i64)>,
     pub(super) rows: VecDeque<Row>,
     pub(super) left_out: u64,
 }
 
+impl Lens {
+    pub(super) fn running(&self, cell: Option<&Cell>) -> Running {
+        match (self, cell) {
+            (Lens::Account, Some(Cell::Account(account))) => {
+                // Neither figure depends on the day.
+                let day = Day(jiff::civil::Date::MIN);
+                let of = |currency, balance_type| {
+                    let figure = account.figure(currency, balance_type, day).and_then(Result::ok);
+                    figure.map(|figure| figure.amount)
+                };
+                let told = |currency| {
+                    let booked = of(currency, BalanceType::Itbd)?;
+                    Some((currency, (booked, of(currency, BalanceType::Clav))))
+                };
+                account.currencies().into_iter().filter_map(told).collect()
+            }
+            (Lens::Due(_, customer), Some(Cell::Account(account))) => {
+                let due = account.due(customer).unwrap_or_default();
+                due.iter().map(|(currency, amount)| (*currency, (*amount, None))).collect()
+            }
+            (Lens::Account | Lens::Due(..) | Lens::Customer, _) => Running::new(),
+        }
+    }
+
+    /// Whether a record that moved no figure is told all the same.
+    fn shows(&self, event: Option<&Event>) -> bool {
+        match (self, event.map(|event| &event.fact)) {
+            (Lens::Due(_, customer), Some(Fact::Account(_, fact))) => owes(fact) == Some(customer),
+            (Lens::Account | Lens::Due(..) | Lens::Customer, _) => true,
+        }
+    }
+
+    fn account(&self) -> Option<String> {
+        match self {
+            Lens::Due(account, _) => Some(account.clone()),
+            Lens::Account | Lens::Customer => None,
+        }
+    }
+}
+
+/// Who comes to owe by it.
+pub(super) fn owes(fact: &AccountFact) -> Option<&CustomerId> {
+    match fact {
+        AccountFact::Opened { customer_id, .. } => customer_id.as_ref(),
+        AccountFact::Booked { entry, .. } => entry.customer_id.as_ref(),
+        AccountFact::Stated(statement) => statement.customer_id.as_ref(),
+        AccountFact::Pending(_)
+        | AccountFact::Released { .. }
+        | AccountFact::CreditLine { .. }
+        | AccountFact::Closed => None,
+    }
+}
+
 impl Trace {
-    pub(super) fn new(account: Option<String>, currency: Option<Currency>, last: usize) -> Self {
+    pub(super) fn new(lens: Lens, currency: Option<Currency>, last: usize) -> Self {
         Trace {
-            account,
+            lens,
             currency,
             last,
             running: Running::new(),
+            paid: None,
             opening: BTreeMap::new(),
+            held: BTreeSet::new(),
             rows: VecDeque::new(),
             left_out: 0,
         }
     }
 
-    /// Takes a record in, with the figures after it.
-    pub(super) fn step(&mut self, cluster: &Cluster, step: &Step, after: Running) {
+    /// Takes in what became of a record.
+    pub(super) fn step(&mut self, cluster: &Cluster, step: &Step<'_>) {
+        let after = self.lens.running(step.cell);
         let moves = self.moves(&after);
         self.running = after;
-        let touches = |currency| match step.event.as_ref().map(|event| &event.fact) {
+        let paid = match step.cell {
+            Some(Cell::Customer(customer)) => Paid::of(&customer.last_payment()),
+            Some(Cell::Account(_)) | None => None,
+        };
+        let last_payment = paid.clone().filter(|_| self.paid != paid);
+        self.paid = paid;
+        let touches = |currency| match step.event.map(|event| &event.fact) {
             Some(fact) => currencies(fact).is_none_or(|named| named.contains(&currency)),
             None => true,
         };
+        let unmoved = moves.is_empty() && last_payment.is_none();
         // A record in another currency says nothing of this one; one without a currency does.
-        if self.currency.is_some_and(|wanted| moves.is_empty() && !touches(wanted)) {
+        if unmoved && (self.currency.is_some_and(|wanted| !touches(wanted)) || !self.lens.shows(step.event)) {
             return;
         }
-        let row = Row::new(cluster, step, self.account.clone(), moves);
-        self.rows.push_back(row);
+        let at = (step.at.partition.partition, step.at.offset.0);
+        if self.held.remove(&at) {
+            // What is told now is what came of it.
+            self.rows.retain(|row| (row.partition, row.offset) != at);
+        }
+        if matches!(step.fate, Fate::SetAside(_) | Fate::Waits(_)) {
+            self.held.insert(at);
+        }
+        self.rows.push_back(Row::new(cluster, step, self.lens.account(), moves, last_payment));
         if self.rows.len() > self.last
             && let Some(row) = self.rows.pop_front()
         {
             self.left_out = self.left_out.saturating_add(1);
             for moved in row.moves {
                 let Move { currency, balance, available, .. } = moved;
-                let account = self.account.clone();
+                let account = self.lens.account();
                 self.opening.insert(currency, Balance { account, currency, balance, available });
             }
         }
@@ -177,8 +269,14 @@ impl Trace {
 }
 
 impl Row {
-    fn new(cluster: &Cluster, step: &Step, account: Option<String>, moves: Vec<Move>) -> Row {
-        let event = step.event.as_ref();
+    fn new(
+        cluster: &Cluster,
+        step: &Step<'_>,
+        account: Option<String>,
+        moves: Vec<Move>,
+        last_payment: Option<Paid>,
+    ) -> Row {
+        let event = step.event;
         let (outcome, note) = told(step);
         let (reference, date) = event.map(details).unwrap_or_default();
         Row {
@@ -197,12 +295,13 @@ impl Row {
             outcome,
             note,
             moves,
+            last_payment,
         }
     }
 }
 
 /// The outcome's name, and why or what besides.
-fn told(step: &Step) -> (&'static str, String) {
+fn told(step: &Step<'_>) -> (&'static str, String) {
     match &step.fate {
         Fate::Folded(effect) => match effect.outcome {
             Outcome::Applied => {
@@ -211,7 +310,7 @@ fn told(step: &Step) -> (&'static str, String) {
                     Some(Compared::Agrees) => format!("{}: agrees", stated(step)),
                     Some(Compared::Drifts) => format!("{}: drifts", stated(step)),
                     Some(Compared::Counted) => format!("{}: counted only", stated(step)),
-                    None => step.event.as_ref().map(does).unwrap_or_default(),
+                    None => step.event.map(does).unwrap_or_default(),
                 };
                 ("applied", note)
             }
@@ -226,20 +325,19 @@ fn told(step: &Step) -> (&'static str, String) {
     }
 }
 
-fn stated(step: &Step) -> String {
-    let Some(Fact::Account(_, AccountFact::Stated(statement))) = step.event.as_ref().map(|event| &event.fact)
-    else {
+fn stated(step: &Step<'_>) -> String {
+    let Some(Fact::Account(_, AccountFact::Stated(statement))) = step.event.map(|event| &event.fact) else {
         return String::new();
     };
     let amount = match statement.indicator {
-        crate::domain::Indicator::Credit => statement.amount,
-        crate::domain::Indicator::Debit => statement.amount.negated(),
+        Indicator::Credit => statement.amount,
+        Indicator::Debit => statement.amount.negated(),
     };
     let balance_type = match statement.balance_type {
-        crate::domain::BalanceType::Prcd => "PRCD",
-        crate::domain::BalanceType::Clbd => "CLBD",
-        crate::domain::BalanceType::Itbd => "ITBD",
-        crate::domain::BalanceType::Clav => "CLAV",
+        BalanceType::Prcd => "PRCD",
+        BalanceType::Clbd => "CLBD",
+        BalanceType::Itbd => "ITBD",
+        BalanceType::Clav => "CLAV",
     };
     format!(
         "stated {balance_type} {} {} as of {}",
@@ -256,8 +354,8 @@ fn does(event: &Event) -> String {
             AccountFact::Opened { .. } => "opened".to_owned(),
             AccountFact::Pending(entry) => {
                 let side = match entry.indicator {
-                    crate::domain::Indicator::Credit => "credit",
-                    crate::domain::Indicator::Debit => "debit",
+                    Indicator::Credit => "credit",
+                    Indicator::Debit => "debit",
                 };
                 format!("pending {side} of {} {}", money(entry.amount, entry.currency), entry.currency)
             }
