@@ -14,7 +14,7 @@ use std::{
 
 use rdkafka::{
     Offset as KafkaOffset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
     message::Message,
 };
@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::{
     domain::{Offset, Parameters, PartitionId, Subject, Time, Topic},
     source::{
-        Cluster,
+        Cluster, Inquirer,
         producer::{Outgoing, Producer},
     },
     store::Generation,
@@ -391,7 +391,7 @@ pub fn follow(
 
 struct Follower {
     topic: String,
-    consumer: BaseConsumer,
+    consumer: Inquirer,
     decisions: Decisions,
 }
 

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use balance_projector::ops::{
-    self, audit, check_config, demo, explain, generate, hash_password, project, publish, run, serve, status,
+    self, audit, check_config, demo, explain, generate, generations, hash_password, pause, project, publish,
+    rebuild, run, serve, status,
 };
 use clap::{Parser, Subcommand};
 
@@ -43,6 +44,15 @@ enum Command {
     Status(status::Args),
     /// Recomputes every balance from the log, and compares it with what is served.
     Audit(audit::Args),
+    /// Every build of the projection, and what may be done with it.
+    Generations(generations::Args),
+    /// Another generation beside the one that readers are served; the switch to it, and back.
+    #[command(subcommand)]
+    Rebuild(rebuild::Command),
+    /// Stops folding, whole or one topic, until `resume`.
+    Pause(pause::Args),
+    /// Lets folding go on.
+    Resume(pause::Args),
     /// Prints the settings in force with secrets masked, or what is wrong with them.
     CheckConfig,
     /// Hashes a password, or a token, for the configuration.
@@ -62,6 +72,10 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Status(args) => config().and_then(|c| ops::block_on(status::run(c, args))),
         Command::Audit(args) => config().and_then(|c| ops::block_on(audit::run(c, args))),
+        Command::Generations(args) => config().and_then(|c| ops::block_on(generations::run(c, args))),
+        Command::Rebuild(command) => config().and_then(|c| rebuild::run(c, command)),
+        Command::Pause(args) => config().and_then(|c| ops::block_on(pause::pause(c, args))),
+        Command::Resume(args) => config().and_then(|c| ops::block_on(pause::resume(c, args))),
         Command::CheckConfig => config().and_then(|c| check_config::run(&c)),
         Command::HashPassword(args) => hash_password::run(&args),
     })

@@ -16,7 +16,7 @@ use crate::{
     domain::Time,
     projector::{self, Standing, Stopped},
     source::Cluster,
-    store::WriteStore,
+    store::{Generation, WriteStore},
 };
 
 /// Cancelled by SIGTERM or SIGINT.
@@ -73,20 +73,33 @@ pub async fn project(
     standing: Arc<Standing>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let instance = format!("{}@{}", std::process::id(), host());
     loop {
         let (cluster, store, standing) = (cluster.clone(), Arc::clone(&store), Arc::clone(&standing));
-        let stopped = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            started = projector::start(&config, cluster, store, standing, instance.clone()) => {
-                started?.until(shutdown.clone()).await?
-            }
-        };
-        match stopped {
-            Stopped::Told => return Ok(()),
-            Stopped::Retired(_) => {}
+        if feed(config.clone(), cluster, store, standing, shutdown.clone()).await?.is_none() {
+            return Ok(());
         }
     }
+}
+
+/// Feeds one generation until it is told to stop; the generation, where that was retired.
+pub async fn feed(
+    config: Config,
+    cluster: Cluster,
+    store: Arc<dyn WriteStore>,
+    standing: Arc<Standing>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Option<Generation>> {
+    let instance = format!("{}@{}", std::process::id(), host());
+    let stopped = tokio::select! {
+        () = shutdown.cancelled() => return Ok(None),
+        started = projector::start(&config, cluster, store, standing, instance) => {
+            started?.until(shutdown).await?
+        }
+    };
+    Ok(match stopped {
+        Stopped::Told => None,
+        Stopped::Retired(generation) => Some(generation),
+    })
 }
 
 fn host() -> String {

@@ -6,6 +6,8 @@
 mod log;
 mod report;
 
+pub(super) use report::columns;
+
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;

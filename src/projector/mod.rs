@@ -25,7 +25,7 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use prometheus_client::registry::Registry;
-use rdkafka::{consumer::BaseConsumer, error::KafkaError};
+use rdkafka::error::KafkaError;
 use siphasher::sip::SipHasher13;
 use tokio::{
     sync::{mpsc, watch},
@@ -39,7 +39,7 @@ use crate::{
     decisions::{self, Birth, Decisions, DecisionsError, Origin},
     domain::{FingerprintKey, PartitionId, Rules, Subject},
     source::{
-        Cluster,
+        Cluster, Inquirer,
         batch::Batch,
         poller::{self, Handle, Owner, Progress},
         producer::Producer,
@@ -62,7 +62,7 @@ struct Shared {
     settings: config::Projector,
     poller: Handle,
     producer: Producer,
-    inquirer: Arc<BaseConsumer>,
+    inquirer: Arc<Inquirer>,
     watched: watch::Receiver<Watched>,
     /// What operators decided, as far as it is known by now.
     decisions: watch::Receiver<Arc<Decisions>>,

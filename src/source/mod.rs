@@ -1,10 +1,10 @@
 //! Kafka: polling and assignment, watermarks, topics, producers; the embedded broker.
 
 use rdkafka::{
-    ClientConfig, TopicPartitionList,
+    ClientConfig, ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use crate::{
@@ -19,6 +19,23 @@ pub mod producer;
 pub mod scan;
 pub mod topics;
 pub mod watch;
+
+/// A consumer outside the group.
+pub type Inquirer = BaseConsumer<Quiet>;
+
+/// Says nothing of the end of a partition, which is an answer and no error.
+#[derive(Debug, Clone, Copy)]
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "kafka client");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// Where the log is and what its topics are called.
 #[derive(Debug, Clone)]
@@ -91,7 +108,7 @@ impl Cluster {
     ///
     /// With `read_uncommitted` the end that the broker names is the high watermark: a record behind an open
     /// transaction is not applied, and an answer without it is not fresh.
-    pub fn inquirer(&self, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+    pub fn inquirer(&self, isolation: &str) -> Result<Inquirer, KafkaError> {
         self.client(&[
             ("group.id", &format!("{}-inquirer", self.settings.group)),
             ("enable.auto.commit", "false"),
@@ -103,7 +120,7 @@ impl Cluster {
             ("fetch.wait.max.ms", "100"),
             ("isolation.level", isolation),
         ])
-        .create()
+        .create_with_context(Quiet)
     }
 
     fn list(&self, ids: impl IntoIterator<Item = PartitionId>) -> TopicPartitionList {
@@ -118,7 +135,7 @@ impl Cluster {
 /// The low and the high watermark, as the broker answers now; blocking.
 pub fn watermarks(
     cluster: &Cluster,
-    inquirer: &BaseConsumer,
+    inquirer: &Inquirer,
     id: PartitionId,
     timeout: std::time::Duration,
 ) -> Result<(i64, i64), KafkaError> {

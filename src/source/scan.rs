@@ -7,12 +7,12 @@ use std::{
 
 use rdkafka::{
     Offset as KafkaOffset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{
-    Cluster,
+    Cluster, Inquirer,
     batch::{Batch, Stored},
 };
 use crate::domain::{Offset, PartitionId, Time};
@@ -45,7 +45,7 @@ pub enum ScanError {
 /// A consumer for stretches, one after the other. Blocking: keep it off the asynchronous threads.
 pub struct Scan {
     cluster: Cluster,
-    consumer: BaseConsumer,
+    consumer: Inquirer,
 }
 
 impl Scan {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
+    consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::Cluster;
+use super::{Cluster, Inquirer};
 use crate::domain::Topic;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ pub enum TopicError {
 }
 
 /// How many partitions a topic has; `None` where it does not exist.
-pub fn partitions(inquirer: &BaseConsumer, topic: &str) -> Result<Option<usize>, TopicError> {
+pub fn partitions(inquirer: &Inquirer, topic: &str) -> Result<Option<usize>, TopicError> {
     let unanswered = |error| TopicError::Unanswered { topic: topic.to_owned(), error };
     let metadata = inquirer.fetch_metadata(Some(topic), TIMEOUT).map_err(unanswered)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -65,10 +65,7 @@ pub fn partitions(inquirer: &BaseConsumer, topic: &str) -> Result<Option<usize>,
 }
 
 /// Checks the two topics that are folded and returns their partition counts.
-pub async fn check_folded(
-    cluster: &Cluster,
-    inquirer: &BaseConsumer,
-) -> Result<Vec<(Topic, usize)>, TopicError> {
+pub async fn check_folded(cluster: &Cluster, inquirer: &Inquirer) -> Result<Vec<(Topic, usize)>, TopicError> {
     let mut counts = Vec::new();
     for topic in Topic::ALL {
         let name = cluster.topic_name(topic);
@@ -85,8 +82,17 @@ pub async fn check_folded(
     Ok(counts)
 }
 
+/// The cleanup policy of a topic that is not kept whole; `None` where it is.
+pub async fn compaction(cluster: &Cluster, topic: &str) -> Result<Option<String>, TopicError> {
+    if cluster.is_embedded() {
+        return Ok(None);
+    }
+    let policy = setting(cluster, topic, "cleanup.policy").await?;
+    Ok(Some(policy).filter(|policy| policy != "delete"))
+}
+
 /// Creates the decisions and the dead-letter topic where missing, and checks their settings.
-pub async fn check_own(cluster: &Cluster, inquirer: &BaseConsumer) -> Result<(), TopicError> {
+pub async fn check_own(cluster: &Cluster, inquirer: &Inquirer) -> Result<(), TopicError> {
     if cluster.is_embedded() {
         return Ok(());
     }

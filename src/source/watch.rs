@@ -9,15 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{
-    Offset as KafkaOffset,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-};
+use rdkafka::{Offset as KafkaOffset, consumer::Consumer, error::KafkaError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Cluster;
+use super::{Cluster, Inquirer};
 use crate::domain::{Offset, PartitionId, Topic};
 
 /// An end of the log, and when the broker was asked for it.
@@ -67,7 +63,7 @@ pub fn spawn(
 
 struct Watcher {
     cluster: Cluster,
-    inquirer: BaseConsumer,
+    inquirer: Inquirer,
     pinned: BTreeMap<Topic, usize>,
 }
 

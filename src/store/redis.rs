@@ -23,8 +23,11 @@ use link::Link;
 
 pub mod beside;
 mod dump;
+mod footprint;
 mod link;
 mod read;
+
+pub use footprint::Footprint;
 
 /// The keys of one checked load, at most: Redis is held for well under a millisecond.
 const LOAD_KEYS_MAX: usize = 500;

@@ -42,6 +42,7 @@ mod ops;
 mod partitioners;
 mod poison;
 mod rebalance;
+mod rebuild;
 mod redis_loss;
 mod stack;
 mod store;

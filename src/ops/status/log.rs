@@ -3,14 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
-    Message as _, Offset as KafkaOffset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
+    Message as _, Offset as KafkaOffset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
 };
 
 use crate::{
     domain::{Offset, PartitionId, Topic},
-    source::Cluster,
+    source::{Cluster, Inquirer},
 };
 
 /// How long the broker may take for one answer.
@@ -89,7 +87,7 @@ impl LogView {
     fn read_oldest(
         &mut self,
         cluster: &Cluster,
-        consumer: &BaseConsumer,
+        consumer: &Inquirer,
         next: &[(PartitionId, Offset)],
     ) -> rdkafka::error::KafkaResult<()> {
         let mut wanted = TopicPartitionList::new();

@@ -328,7 +328,7 @@ fn age(ms: u64) -> String {
 }
 
 /// Rows in columns as wide as their widest cell.
-fn columns<const N: usize>(text: &mut String, rows: impl Iterator<Item = [String; N]>) {
+pub(in crate::ops) fn columns<const N: usize>(text: &mut String, rows: impl Iterator<Item = [String; N]>) {
     let rows: Vec<_> = rows.collect();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

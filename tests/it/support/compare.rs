@@ -114,8 +114,14 @@ pub fn whole(broker: &Broker, topics: &Topics, redis_url: &str) -> Expected {
 /// Waits until the last record of every partition of the log is folded.
 #[track_caller]
 pub fn folded(log: &Log, redis_url: &str) {
+    folded_into(log, redis_url, GENERATION);
+}
+
+/// The same for another generation.
+#[track_caller]
+pub fn folded_into(log: &Log, redis_url: &str, generation: Generation) {
     eventually(Duration::from_secs(60), || {
-        let positions = dump(redis_url).positions;
+        let positions = dump_of(redis_url, generation).positions;
         let behind: Vec<String> = log
             .partitions()
             .filter_map(|(id, records)| {
@@ -132,20 +138,33 @@ pub fn folded(log: &Log, redis_url: &str) {
 /// may be folding meanwhile.
 #[track_caller]
 pub fn up_to_the_checkpoints(broker: &Broker, topics: &Topics, log: &Log, redis_url: &str) -> Expected {
-    let contents = dump(redis_url);
+    let expected = generation_up_to_the_checkpoints(broker, topics, log, redis_url, GENERATION);
+    let mut letters = dead_letters(broker, topics);
+    for (at, letter) in &mut letters {
+        letter.put_back(expected.dead_letters.get(at));
+    }
+    same("dead letters", &expected.dead_letters, &letters);
+    expected
+}
+
+/// The same for any generation, but for the dead letters: each writes them, and it may be on its way.
+#[track_caller]
+pub fn generation_up_to_the_checkpoints(
+    broker: &Broker,
+    topics: &Topics,
+    log: &Log,
+    redis_url: &str,
+    generation: Generation,
+) -> Expected {
+    let contents = dump_of(redis_url, generation);
     let decisions = decisions(broker, topics);
-    let birth = decisions.births.get(&GENERATION).expect("the generation's birth is recorded");
+    let birth = decisions.births.get(&generation).expect("the generation's birth is recorded");
     let expected = straight(log, &contents, birth, &decisions.homes);
     same("cells", &expected.cells, &cells(&contents));
     same("who owes where", &expected_owing(&expected), &contents.owing);
     same("quarantines", &expected.quarantines, &contents.quarantines);
     same("quarantines by partition", &by_partition(&expected.quarantines), &contents.index);
     same("customers who are told", &expected_marks(&expected), &marks(&contents));
-    let mut letters = dead_letters(broker, topics);
-    for (at, letter) in &mut letters {
-        letter.put_back(expected.dead_letters.get(at));
-    }
-    same("dead letters", &expected.dead_letters, &letters);
     for (id, records) in log.partitions() {
         let checkpoint =
             contents.positions.get(&id).unwrap_or_else(|| panic!("{id} has no checkpoint")).checkpoint;
@@ -162,6 +181,12 @@ pub fn up_to_the_checkpoints(broker: &Broker, topics: &Topics, log: &Log, redis_
 /// All that the store holds.
 #[track_caller]
 pub fn dump(redis_url: &str) -> Contents {
+    dump_of(redis_url, GENERATION)
+}
+
+/// All that the store holds of a generation.
+#[track_caller]
+pub fn dump_of(redis_url: &str, generation: Generation) -> Contents {
     let settings = config::Redis { url: redis_url.to_owned(), ..config::Redis::default() };
     // A thread of its own: the caller may be inside a runtime.
     std::thread::scope(|scope| {
@@ -169,7 +194,7 @@ pub fn dump(redis_url: &str) -> Contents {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime
                 .expect("a runtime")
-                .block_on(async { RedisStore::new(&settings).expect("a url").dump(GENERATION).await })
+                .block_on(async { RedisStore::new(&settings).expect("a url").dump(generation).await })
         };
         scope.spawn(dump).join().expect("no panic").expect("the store's contents")
     })

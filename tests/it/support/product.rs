@@ -55,11 +55,17 @@ impl Default for Settings {
 impl Product {
     /// Starts `run`, `project` or `serve`.
     pub fn start(role: &str, topics: &Topics, redis_url: &str, settings: &Settings) -> Self {
+        Self::start_with(&[role], topics, redis_url, settings)
+    }
+
+    /// Starts whatever lasts, with its arguments.
+    pub fn start_with(arguments: &[&str], topics: &Topics, redis_url: &str, settings: &Settings) -> Self {
         let (views, admin) = (loopback(), loopback());
+        let role = arguments[0];
         let folder = Folder::new(role);
         let file = configuration(&folder, topics, redis_url, settings, views, admin);
         let mut command = binary();
-        command.arg("--config").arg(file).arg(role);
+        command.arg("--config").arg(file).args(arguments);
         let process = Process::start(role, &mut command, &folder.join("log"));
         Product { process, views, admin, folder }
     }
@@ -112,8 +118,18 @@ impl Product {
 
 /// Runs a command of the product to its end; returns its status, output and errors.
 pub fn command(topics: &Topics, redis_url: &str, arguments: &[&str]) -> std::process::Output {
+    command_with(topics, redis_url, &Settings::default(), arguments)
+}
+
+/// The same with settings of the test's own.
+pub fn command_with(
+    topics: &Topics,
+    redis_url: &str,
+    settings: &Settings,
+    arguments: &[&str],
+) -> std::process::Output {
     let folder = Folder::new("command");
-    let file = configuration(&folder, topics, redis_url, &Settings::default(), loopback(), loopback());
+    let file = configuration(&folder, topics, redis_url, settings, loopback(), loopback());
     binary().arg("--config").arg(file).args(arguments).output().expect("the product's binary")
 }
 

@@ -1,0 +1,42 @@
+//! `rebuild`: another generation beside the one that readers are served; the switch to it, and back.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | [`start`] | begins the next generation, or goes on with the unfinished one, and feeds it |
+//! | [`promote`](switch::promote) | points readers to it |
+//! | [`rollback`](switch::rollback) | points them back |
+//! | [`retire`] | deletes a generation that nobody reads |
+
+pub mod preflight;
+pub mod progress;
+pub mod retire;
+pub mod start;
+pub mod switch;
+
+use super::Outcome;
+use crate::config::Config;
+
+/// The command line of `rebuild`.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Begins the next generation, or goes on with the unfinished one, and feeds it until it is stopped.
+    ///
+    /// Readers keep what they have. Several processes that run this share the work; killed, it goes on where it was.
+    Start(start::Args),
+    /// Points readers to a generation that is complete and was compared.
+    Promote(switch::PromoteArgs),
+    /// Points readers back to the generation that they were served before the last switch.
+    Rollback(switch::RollbackArgs),
+    /// Stops feeding a generation that readers are not served, and deletes it.
+    Retire(retire::Args),
+}
+
+/// Runs one of them.
+pub fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Start(args) => super::role(&config.log.clone(), start::run(config, args)),
+        Command::Promote(args) => super::block_on(switch::promote(config, args)),
+        Command::Rollback(args) => super::block_on(switch::rollback(config, args)),
+        Command::Retire(args) => super::block_on(retire::run(config, args)),
+    }
+}

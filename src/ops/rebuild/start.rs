@@ -1,0 +1,218 @@
+//! `rebuild start`: a generation beside the served one, begun once and fed by whoever runs this.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{preflight, progress};
+use crate::{
+    config::Config,
+    decisions::{Birth, Decisions, Origin},
+    domain::Parameters,
+    ops::{
+        UsageError,
+        consent::Consent,
+        console::{Console, born},
+        parts,
+    },
+    projector::{Standing, generation},
+    source::topics,
+    store::Generation,
+    telemetry,
+};
+
+/// The command line of `rebuild start`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What the log is folded onto; without it, nothing from its beginning.
+    #[arg(long, value_enum)]
+    pub from: Option<From>,
+    /// Which generation to go on with, or the next free number; without it, the unfinished one, or else the next.
+    #[arg(long, value_name = "NUMBER")]
+    pub generation: Option<u32>,
+    /// Who decides, and whether to ask. To go on with a generation nobody is asked.
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// Where the log is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum From {
+    /// At offset 0 of every partition: refused where records are gone.
+    Beginning,
+    /// At what retention has left: subjects without a beginning since then are served as incomplete.
+    LogStart,
+}
+
+/// Begins or goes on, and feeds until SIGTERM, SIGINT, or until the generation is retired.
+pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
+    let console = Console::open(config)?;
+    let shutdown = parts::shutdown()?;
+    let decisions = console.decisions().await?;
+    let birth = match choose(&decisions, &args)? {
+        Chosen::GoOn(birth) => {
+            let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
+            let counts = topics::check_folded(&console.cluster, &inquirer).await?;
+            generation::check_pinned(&console.cluster, &birth, &console.config.parameters(), &counts)?;
+            eprintln!("going on with generation {}", birth.generation.0);
+            *birth
+        }
+        Chosen::Begin { generation, served, origin } => {
+            begin(&console, &decisions, generation, &served, origin, &args.consent).await?
+        }
+    };
+    feed(console, &birth, shutdown).await
+}
+
+enum Chosen {
+    GoOn(Box<Birth>),
+    Begin { generation: Generation, served: Box<Birth>, origin: Origin },
+}
+
+fn choose(decisions: &Decisions, args: &Args) -> anyhow::Result<Chosen> {
+    let serving = decisions.serving();
+    let served = serving.and_then(|serving| decisions.births.get(&serving));
+    let served =
+        served.context("there is no projection to rebuild beside: `project` begins the first generation")?;
+    let newest = decisions.births.keys().max().copied().unwrap_or(served.generation);
+    let next = Generation(newest.0.saturating_add(1));
+    let unfinished = || {
+        let later = decisions.live().map(|birth| birth.generation).filter(|born| *born > served.generation);
+        later.max()
+    };
+    let chosen = args.generation.map(Generation).or_else(unfinished).unwrap_or(next);
+    let asked = args.from.map(|from| match from {
+        From::Beginning => Origin::Beginning,
+        From::LogStart => Origin::LogStart,
+    });
+    if chosen == next {
+        let (served, origin) = (Box::new(served.clone()), asked.unwrap_or_default());
+        return Ok(Chosen::Begin { generation: next, served, origin });
+    }
+    let birth = born(decisions, chosen).with_context(|| format!("the next free number is {}", next.0))?;
+    if let Some(asked) = asked.filter(|asked| *asked != birth.origin) {
+        let message = format!(
+            "generation {} began from {}, not from {asked}: go on without --from, or retire it first",
+            chosen.0, birth.origin
+        );
+        return Err(UsageError(message).into());
+    }
+    Ok(Chosen::GoOn(Box::new(birth.clone())))
+}
+
+/// Looks at log and store, asks, and records the birth; the one that counts, if another process was first.
+async fn begin(
+    console: &Console,
+    decisions: &Decisions,
+    generation: Generation,
+    served: &Birth,
+    origin: Origin,
+    consent: &Consent,
+) -> anyhow::Result<Birth> {
+    let preflight = preflight::look(console, decisions, served, &origin).await?;
+    let act = consent.ask(&preflight.tell(generation, served.generation, &origin))?;
+    // With the same key of fingerprints, equal histories give equal bytes.
+    let parameters = console.config.parameters();
+    let parameters = Parameters { fingerprint_key: served.parameters.fingerprint_key, ..parameters };
+    let birth = Birth {
+        id: Uuid::new_v4(),
+        generation,
+        topics: preflight.topics,
+        parameters,
+        active: false,
+        origin,
+        act: Some(act),
+    };
+    Ok(generation::record(&console.cluster, &console.producer, birth).await?)
+}
+
+/// Feeds the generation through the same code as the live one.
+async fn feed(console: Console, birth: &Birth, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut config = console.config.clone();
+    config.generation = birth.generation.0;
+    let standing = Arc::new(Standing::new(&mut telemetry::registry()));
+    let (cluster, store) = (console.cluster.clone(), Arc::clone(&console.store));
+    let done = shutdown.child_token();
+    let told = progress::tell(&console, birth, done.clone());
+    let fed = async {
+        let fed = parts::feed(config, cluster, store, standing, shutdown).await;
+        done.cancel();
+        fed
+    };
+    let (fed, ()) = tokio::join!(fed, told);
+    if let Some(retired) = fed? {
+        println!("generation {} was retired: it is fed no more", retired.0);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        decisions::{Act, Decision},
+        domain::Time,
+    };
+
+    fn act() -> Act {
+        Act { who: "jana".to_owned(), at: Time::from_millis(0), why: String::new() }
+    }
+
+    fn birth(generation: u32, active: bool, origin: Origin) -> Decision {
+        Decision::Born(Birth {
+            id: Uuid::nil(),
+            generation: Generation(generation),
+            topics: std::collections::BTreeMap::new(),
+            parameters: Config::default().parameters(),
+            active,
+            origin,
+            act: None,
+        })
+    }
+
+    /// `begin 3`, `go on with 2`, or the error.
+    fn chosen(decisions: &[Decision], from: Option<From>, generation: Option<u32>) -> String {
+        let mut known = Decisions::default();
+        for decision in decisions {
+            known.adopt(decision.clone());
+        }
+        match choose(&known, &Args { from, generation, consent: Consent::default() }) {
+            Ok(Chosen::Begin { generation, origin, .. }) => format!("begin {} from {origin}", generation.0),
+            Ok(Chosen::GoOn(birth)) => format!("go on with {}", birth.generation.0),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn an_unfinished_generation_is_gone_on_with_and_a_number_is_never_used_twice() {
+        let first = birth(1, true, Origin::Beginning);
+        let second = birth(2, false, Origin::LogStart);
+        let retired = |number| Decision::Retired { generation: Generation(number), act: act() };
+        let promoted =
+            |from, to| Decision::Promoted { from: Generation(from), to: Generation(to), act: act() };
+        let of = |decisions: &[&Decision]| decisions.iter().map(|&d| d.clone()).collect::<Vec<_>>();
+        assert!(chosen(&[], None, None).starts_with("there is no projection"));
+        let one = of(&[&first]);
+        assert_eq!(chosen(&one, None, None), "begin 2 from beginning");
+        assert_eq!(chosen(&one, Some(From::LogStart), Some(2)), "begin 2 from log-start");
+        assert_eq!(
+            chosen(&one, None, Some(7)),
+            "the next free number is 2: generation 7 was never begun; there is 1"
+        );
+        let two = of(&[&first, &second]);
+        assert_eq!(chosen(&two, None, None), "go on with 2");
+        assert_eq!(chosen(&two, Some(From::LogStart), None), "go on with 2");
+        assert!(chosen(&two, Some(From::Beginning), None).starts_with("generation 2 began from log-start"));
+        assert_eq!(chosen(&two, None, Some(3)), "begin 3 from beginning");
+        let switched = of(&[&first, &second, &promoted(1, 2)]);
+        assert_eq!(chosen(&switched, None, None), "begin 3 from beginning");
+        assert_eq!(chosen(&switched, None, Some(2)), "go on with 2");
+        let back = of(&[&first, &second, &promoted(1, 2), &promoted(2, 1)]);
+        assert_eq!(chosen(&back, None, None), "go on with 2");
+        let gone = of(&[&first, &second, &retired(2)]);
+        assert_eq!(chosen(&gone, None, None), "begin 3 from beginning");
+        assert!(chosen(&gone, None, Some(2)).contains("generation 2 was retired by jana"));
+    }
+}
