@@ -86,6 +86,8 @@ pub struct Wire {
     pub depth_max: usize,
     /// How many event ids a subject remembers.
     pub event_window: usize,
+    /// Types of event that are passed over and counted.
+    pub types_ignored: Vec<String>,
 }
 
 /// The write side.
@@ -302,8 +304,19 @@ impl Config {
             event_window: self.wire.event_window,
             value_bytes_max: self.wire.value_bytes_max,
             depth_max: self.wire.depth_max,
+            types_ignored: self.wire.types_ignored(),
             fingerprint_key: FingerprintKey(rand::random()),
         }
+    }
+}
+
+impl Wire {
+    /// In order and each once: the same set in another order is the same setting.
+    fn types_ignored(&self) -> Vec<String> {
+        let mut types = self.types_ignored.clone();
+        types.sort();
+        types.dedup();
+        types
     }
 }
 
@@ -351,7 +364,7 @@ impl Default for Redis {
 
 impl Default for Wire {
     fn default() -> Self {
-        Wire { value_bytes_max: 1 << 20, depth_max: 64, event_window: 32 }
+        Wire { value_bytes_max: 1 << 20, depth_max: 64, event_window: 32, types_ignored: Vec::new() }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! One partition, kept for ever, read from its beginning at every start and followed from then on. Where two
 //! records contradict each other, their order in the topic decides: the first birth of a generation and the first
-//! home of a subject count; of everything else the newest.
+//! home of a subject count; of the patches of a record the first that gets past it; of everything else the newest.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -256,8 +256,8 @@ pub struct Decisions {
     pub births: BTreeMap<Generation, Birth>,
     /// The recorded homes.
     pub homes: HashMap<Subject, i32>,
-    /// The newest patch of each record.
-    pub patches: BTreeMap<(PartitionId, Offset), Patch>,
+    /// The patches of each record in the topic's order: the first that gets past the record counts.
+    pub patches: BTreeMap<(PartitionId, Offset), Vec<Patch>>,
     /// The newest comparison of each generation as the candidate.
     pub comparisons: BTreeMap<Generation, Comparison>,
     /// The generation that readers were pointed to last, where an operator did.
@@ -312,7 +312,7 @@ impl Decisions {
                 }
             }
             Decision::Patch(patch) => {
-                self.patches.insert((patch.partition, patch.offset), patch);
+                self.patches.entry((patch.partition, patch.offset)).or_default().push(patch);
             }
             Decision::Compared(comparison) => {
                 self.comparisons.insert(comparison.candidate, comparison);
@@ -334,6 +334,11 @@ impl Decisions {
                 self.paused.retain(|(paused, _), _| *paused != generation);
             }
         }
+    }
+
+    /// The patches of a record, in the order in which they are tried.
+    pub fn patches_of(&self, partition: PartitionId, offset: Offset) -> &[Patch] {
+        self.patches.get(&(partition, offset)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Whether a topic of a generation is to stand still.

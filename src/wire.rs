@@ -69,7 +69,9 @@ pub fn decode(record: &Record<'_>, parameters: &Parameters) -> Result<Event, Rej
             return Err(Rejection::new(Class::NotCloudevents, message));
         }
     }
-    let carrier = Carrier { topic: record.topic, key: Some(&key), timestamp: record.timestamp };
+    let types_ignored = &parameters.types_ignored;
+    let carrier =
+        Carrier { topic: record.topic, key: Some(&key), timestamp: record.timestamp, types_ignored };
     read::event(&envelope, &data, &carrier, faults)
 }
 
@@ -89,7 +91,9 @@ pub fn check_line(line: &[u8], now: Time, parameters: &Parameters) -> Result<(To
         Some(id) => Some(Subject::of_key(topic, &id).map_err(|_| bad_key("`subject`", topic))?),
         None => None,
     };
-    let event = read::event(&envelope, &data, &Carrier { topic, key: key.as_ref(), timestamp: now }, faults)?;
+    // Who publishes is to hear of a type that nobody knows, ignored or not.
+    let carrier = Carrier { topic, key: key.as_ref(), timestamp: now, types_ignored: &[] };
+    let event = read::event(&envelope, &data, &carrier, faults)?;
     Ok((topic, event.fact.subject()))
 }
 

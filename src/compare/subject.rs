@@ -96,6 +96,7 @@ impl Law {
                 class: rejection.class,
                 since: timestamp,
                 waiting: 0,
+                heals: false,
             };
             state.quarantines.insert(partition, quarantine);
         }

@@ -46,6 +46,9 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     };
     want(TimeZone::get(&config.zone).is_ok(), Fault::wrong("zone", &config.zone));
     kafka(&config.kafka, &mut want);
+    for (n, name) in config.wire.types_ignored.iter().enumerate() {
+        want(is_visible(name, 256), Fault::wrong(format!("wire.types_ignored[{n}]"), name));
+    }
 
     let url = redis::Client::open(config.redis.url.as_str());
     want(config.redis.url.starts_with("redis://") && url.is_ok(), Fault::wrong("redis.url", &"not shown"));

@@ -60,6 +60,10 @@ pub(super) const KEYS: &[Key] = &[
     key("wire.value_bytes_max", Integer(1_024, 64 << 20, BYTES)),
     key("wire.depth_max", Integer(4, 120, "")),
     key("wire.event_window", Integer(1, 1_024, "")),
+    key(
+        "wire.types_ignored",
+        Texts("a type of event, such as \"ledger.account.renamed.v1\": 1 to 256 characters"),
+    ),
     key("projector.workers", Integer(0, 1_024, "")),
     key("projector.batch_records_max", Integer(1, 100_000, "")),
     key("projector.batch_cells_max", Integer(1, 1_000, "")),

@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     AccountFact, Amount, CellError, Class, Compared, Currency, CustomerId, Day, Effect, Entry, EntryId,
-    Event, Ignored, Indicator, Offset, RecordAt, Rejection, Rules, Statement, Time,
+    Event, Ignored, Indicator, Manner, Offset, RecordAt, Rejection, Rules, Statement, Time,
     packed::{Kind, Packer, Unpacker},
     seen::{Fingerprint, Recognised, Seen, Sighting, Window, joined, other_facts, unverifiable},
 };
@@ -255,6 +255,16 @@ impl Account {
         Some(&due.amounts)
     }
 
+    pub(super) fn set_applied(&mut self, applied: Offset) {
+        self.applied = applied;
+    }
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+    pub(super) fn seen_mut(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
     /// Folds an event that comes from the account's home. On `Err` nothing has changed.
     pub(super) fn fold(
         &mut self,
@@ -262,11 +272,12 @@ impl Account {
         fact: &AccountFact,
         at: &RecordAt,
         rules: &Rules,
+        manner: Manner,
     ) -> Result<Effect, Rejection> {
         if at.offset < self.applied {
             return Ok(Effect::ignored(Ignored::Replayed));
         }
-        let sighting = match self.seen.recognise(event, rules.key)? {
+        let sighting = match self.seen.recognise(event, rules.key, manner == Manner::AsNew)? {
             Recognised::Repeat => {
                 self.applied = at.offset.next();
                 return Ok(Effect::ignored(Ignored::Duplicate));
@@ -305,6 +316,12 @@ impl Account {
                 self.seen.room(&sighting)?;
                 self.closed = true;
                 Effect::applied()
+            }
+            AccountFact::Ignored => {
+                self.seen.room(&sighting)?;
+                self.seen.remember(&sighting, rules.event_window);
+                self.applied = at.offset.next();
+                return Ok(Effect::ignored(Ignored::Type));
             }
         };
         self.accept(event, at, &sighting, rules);
@@ -353,7 +370,8 @@ impl Account {
             AccountFact::Opened { .. }
             | AccountFact::CreditLine { .. }
             | AccountFact::Stated(_)
-            | AccountFact::Closed => false,
+            | AccountFact::Closed
+            | AccountFact::Ignored => false,
         };
         if sighting.late && !known { Err(unverifiable()) } else { Ok(None) }
     }

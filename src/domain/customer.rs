@@ -5,8 +5,8 @@ mod facets;
 use jiff::Timestamp;
 
 use super::{
-    Amount, CellError, CustomerFact, Day, Effect, Event, Ignored, Offset, PaymentId, RecordAt, Rejection,
-    Rules, Time,
+    Amount, CellError, CustomerFact, Day, Effect, Event, Ignored, Manner, Offset, PaymentId, RecordAt,
+    Rejection, Rules, Time,
     packed::{Kind, Packer, Unpacker},
     seen::{Facts, Fingerprint, Recognised, Seen, Sighting, Window, joined, other_facts, unverifiable},
 };
@@ -125,6 +125,16 @@ impl Customer {
         }
     }
 
+    pub(super) fn set_applied(&mut self, applied: Offset) {
+        self.applied = applied;
+    }
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+    pub(super) fn seen_mut(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
     /// Folds an event that comes from the customer's home. On `Err` nothing has changed.
     pub(super) fn fold(
         &mut self,
@@ -132,11 +142,12 @@ impl Customer {
         fact: &CustomerFact,
         at: &RecordAt,
         rules: &Rules,
+        manner: Manner,
     ) -> Result<Effect, Rejection> {
         if at.offset < self.applied {
             return Ok(Effect::ignored(Ignored::Replayed));
         }
-        let sighting = match self.seen.recognise(event, rules.key)? {
+        let sighting = match self.seen.recognise(event, rules.key, manner == Manner::AsNew)? {
             Recognised::Repeat => {
                 self.applied = at.offset.next();
                 return Ok(Effect::ignored(Ignored::Duplicate));
@@ -162,6 +173,7 @@ impl Customer {
             CustomerFact::Profile { billing_name, ivr_fee } => {
                 self.profile = Some(Profile { billing_name: billing_name.clone(), ivr_fee: *ivr_fee });
             }
+            CustomerFact::Ignored => return Ok(Effect::ignored(Ignored::Type)),
         }
         if !self.truncated || self.latest.iter().any(|payment| !payment.reversed) {
             self.forgotten_since = None;
@@ -200,7 +212,7 @@ impl Customer {
                 // It is remembered and not reversed: this reversal was not folded before.
                 payment.is_some()
             }
-            CustomerFact::Profile { .. } => false,
+            CustomerFact::Profile { .. } | CustomerFact::Ignored => false,
         };
         if sighting.late && !excused { Err(unverifiable()) } else { Ok(None) }
     }

@@ -117,6 +117,8 @@ pub enum AccountFact {
     Stated(Statement),
     /// `ledger.account.closed.v1`
     Closed,
+    /// Of a type that the generation ignores: it uses up its number, where it has one.
+    Ignored,
 }
 
 /// The events of the payment topic.
@@ -145,4 +147,6 @@ pub enum CustomerFact {
         /// Zero or above, at most four decimals.
         ivr_fee: Amount,
     },
+    /// Of a type that the generation ignores: it uses up its number, where it has one.
+    Ignored,
 }

@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    Account, Class, Customer, CustomerId, Event, Fact, FingerprintKey, Offset, Parameters, RecordAt,
-    Rejection,
+    Account, AccountFact, Class, Customer, CustomerFact, CustomerId, Event, Fact, FingerprintKey, Offset,
+    Parameters, RecordAt, Rejection, Subject,
 };
 
 /// One unit of the projection.
@@ -50,6 +50,21 @@ pub enum Ignored {
     Duplicate,
     /// A pending or released whose entry has ended, or a reversal of a payment already reversed.
     WithoutEffect,
+    /// Of a type that the generation ignores.
+    Type,
+}
+
+/// In which way an event is folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// As the log has it.
+    AsItStands,
+    /// As new, though it cannot be told from a repeat; and though numbers before its own are missing, which
+    /// are given up.
+    AsNew,
+    /// Before records that come first in the log, because it bears the number for which they wait: `applied`
+    /// stays where it is. Met again in its place, it is a repeat.
+    Early,
 }
 
 /// How a later statement compared with the projection.
@@ -112,6 +127,18 @@ pub fn fold(
     home: Option<i32>,
     rules: &Rules,
 ) -> Result<Effect, Rejection> {
+    fold_in(cell, event, at, home, rules, Manner::AsItStands)
+}
+
+/// [`fold`] in another manner than as the log has it.
+pub fn fold_in(
+    cell: &mut Option<Cell>,
+    event: &Event,
+    at: &RecordAt,
+    home: Option<i32>,
+    rules: &Rules,
+    manner: Manner,
+) -> Result<Effect, Rejection> {
     let here = at.partition.partition;
     // Offsets of two partitions do not compare, so this comes before everything that looks at `applied`.
     if let Some(elsewhere) =
@@ -123,24 +150,105 @@ pub fn fold(
         );
         return Err(Rejection::new(Class::Moved, message));
     }
+    let ignored = matches!(
+        event.fact,
+        Fact::Account(_, AccountFact::Ignored) | Fact::Customer(_, CustomerFact::Ignored)
+    );
+    if ignored && event.sequence.is_none() {
+        // Nothing of it is remembered: a subject of which nothing else is known stays unknown.
+        if let Some(cell) = cell {
+            if at.offset < cell.applied() {
+                return Ok(Effect::ignored(Ignored::Replayed));
+            }
+            if manner != Manner::Early {
+                cell.set_applied(at.offset.next());
+            }
+        }
+        return Ok(Effect::ignored(Ignored::Type));
+    }
+    let before = cell.as_ref().map_or(Offset(0), Cell::applied);
+    let effect = fold_here(cell, event, at, rules, manner)?;
+    if let (Manner::Early, Some(cell)) = (manner, cell) {
+        cell.set_applied(before);
+    }
+    Ok(effect)
+}
+
+fn fold_here(
+    cell: &mut Option<Cell>,
+    event: &Event,
+    at: &RecordAt,
+    rules: &Rules,
+    manner: Manner,
+) -> Result<Effect, Rejection> {
+    let here = at.partition.partition;
     match (&event.fact, cell.as_mut()) {
-        (Fact::Account(_, fact), Some(Cell::Account(account))) => account.fold(event, fact, at, rules),
-        (Fact::Customer(_, fact), Some(Cell::Customer(customer))) => customer.fold(event, fact, at, rules),
+        (Fact::Account(_, fact), Some(Cell::Account(account))) => {
+            account.fold(event, fact, at, rules, manner)
+        }
+        (Fact::Customer(_, fact), Some(Cell::Customer(customer))) => {
+            customer.fold(event, fact, at, rules, manner)
+        }
         (Fact::Account(_, fact), None) => {
             let mut account = Box::new(Account::born(here));
-            let effect = account.fold(event, fact, at, rules)?;
+            let effect = account.fold(event, fact, at, rules, manner)?;
             *cell = Some(Cell::Account(account));
             Ok(effect)
         }
         (Fact::Customer(_, fact), None) => {
             let mut customer = Box::new(Customer::born(here));
-            let effect = customer.fold(event, fact, at, rules)?;
+            let effect = customer.fold(event, fact, at, rules, manner)?;
             *cell = Some(Cell::Customer(customer));
             Ok(effect)
         }
         (Fact::Account(..), Some(Cell::Customer(_))) | (Fact::Customer(..), Some(Cell::Account(_))) => {
             Err(Rejection::new(Class::KeyNotSubject, "key: the cell is of the other kind of subject"))
         }
+    }
+}
+
+/// Passes over a record: nothing of it is folded. The number of one that can be read is used up; after one that
+/// cannot, each source of the subject may go on at any higher number, once.
+///
+/// Does nothing for a subject that lives elsewhere, and for a record below `applied`.
+pub fn pass_over(
+    cell: &mut Option<Cell>,
+    subject: &Subject,
+    event: Option<&Event>,
+    at: &RecordAt,
+    home: Option<i32>,
+    rules: &Rules,
+) {
+    let here = at.partition.partition;
+    let mut homes = [home, cell.as_ref().map(Cell::home)].into_iter().flatten();
+    if homes.any(|home| home != here) || cell.as_ref().is_some_and(|cell| at.offset < cell.applied()) {
+        return;
+    }
+    let leaves_a_trace = event.is_none_or(|event| event.sequence.is_some());
+    if cell.is_none() && leaves_a_trace {
+        *cell = Some(match subject {
+            Subject::Account(_) => Cell::Account(Box::new(Account::born(here))),
+            Subject::Customer(_) => Cell::Customer(Box::new(Customer::born(here))),
+        });
+    }
+    let Some(cell) = cell else { return };
+    let seen = match cell {
+        Cell::Account(account) => account.seen_mut(),
+        Cell::Customer(customer) => customer.seen_mut(),
+    };
+    match event {
+        Some(event) => seen.pass_over(event, rules.key),
+        None => seen.pass_over_unreadable(),
+    }
+    cell.set_applied(at.offset.next());
+}
+
+/// The number that is due from an event's source for its subject, whose cell this is.
+pub fn number_due(cell: Option<&Cell>, event: &Event, rules: &Rules) -> u64 {
+    match cell {
+        Some(Cell::Account(account)) => account.seen().due(event, rules.key),
+        Some(Cell::Customer(customer)) => customer.seen().due(event, rules.key),
+        None => 1,
     }
 }
 
@@ -181,6 +289,12 @@ impl Cell {
         match self {
             Cell::Account(account) => account.applied(),
             Cell::Customer(customer) => customer.applied(),
+        }
+    }
+    fn set_applied(&mut self, applied: Offset) {
+        match self {
+            Cell::Account(account) => account.set_applied(applied),
+            Cell::Customer(customer) => customer.set_applied(applied),
         }
     }
     /// The partition that the subject lives in.

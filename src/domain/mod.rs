@@ -26,7 +26,10 @@ pub use currency::Currency;
 pub use customer::{Customer, LastPayment, Profile};
 pub use event::{AccountFact, CustomerFact, Entry, Event, Fact, Indicator, Statement};
 pub use facet::{Aspect, Facet};
-pub use fold::{Cell, CellError, Compared, Effect, Ignored, Outcome, Rules, RulesError, fold};
+pub use fold::{
+    Cell, CellError, Compared, Effect, Ignored, Manner, Outcome, Rules, RulesError, fold, fold_in,
+    number_due, pass_over,
+};
 pub use id::{AccountId, CustomerId, EntryId, IdError, PaymentId, Subject};
 pub use parameters::{FOLD_VERSION, FingerprintKey, Parameters};
 pub use rejection::{Class, Rejection};

@@ -21,6 +21,9 @@ pub struct Parameters {
     pub value_bytes_max: usize,
     /// The deepest nesting of a value.
     pub depth_max: usize,
+    /// The types of event that are passed over: of such an event only the number counts, where it has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types_ignored: Vec<String>,
     /// The key of the fingerprints of ids and facts.
     pub fingerprint_key: FingerprintKey,
 }

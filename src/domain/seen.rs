@@ -135,6 +135,7 @@ fn account_facts(bytes: &mut SmallVec<[u8; 256]>, fact: &AccountFact) {
             statement_facts(bytes, statement);
         }
         AccountFact::Closed => bytes.push(b'c'),
+        AccountFact::Ignored => bytes.push(b'i'),
     }
 }
 
@@ -178,6 +179,7 @@ fn customer_facts(bytes: &mut SmallVec<[u8; 256]>, fact: &CustomerFact) {
             text(bytes, billing_name.as_bytes());
             bytes.extend_from_slice(&ivr_fee.ten_thousandths().to_le_bytes());
         }
+        CustomerFact::Ignored => bytes.push(b'i'),
     }
 }
 
@@ -285,6 +287,9 @@ struct Source {
     numbered_newest: Option<Time>,
     /// The newest `time` of its unnumbered events that are no longer remembered.
     forgotten: Option<Time>,
+    /// A record that cannot be read was passed over, and may have been this source's: its next number may be any
+    /// higher one, once.
+    open: bool,
 }
 
 /// The events of a subject.
@@ -293,9 +298,13 @@ pub(super) struct Seen {
     sources: Vec<Source>,
     /// Fingerprint, facts, slot of the source, seconds, billionths.
     events: Window<EVENT>,
+    /// As for a source: the first number of one that is not known yet may be any, once.
+    open: bool,
 }
 
 const EVENT: usize = 8 + 4 + 1 + 5 + 4;
+/// In the packed count of sources.
+const OPEN: usize = 16;
 
 /// An event as its subject sees it.
 #[derive(Debug, Clone, Copy)]
@@ -319,15 +328,26 @@ pub(super) enum Recognised {
 }
 
 impl Seen {
-    /// Tells a repeat, a gap and a conflict by number and id.
-    pub(super) fn recognise(&self, event: &Event, key: FingerprintKey) -> Result<Recognised, Rejection> {
+    /// Tells a repeat, a gap and a conflict by number and id. As new, an event is no gap and not late.
+    pub(super) fn recognise(
+        &self,
+        event: &Event,
+        key: FingerprintKey,
+        as_new: bool,
+    ) -> Result<Recognised, Rejection> {
         let source = Fingerprint::source(key, event);
         let fingerprint = Fingerprint::event(key, event);
         let facts = Facts::of(key, &event.fact);
         let slot = self.sources.iter().position(|known| known.fingerprint == source);
         let known = slot.and_then(|slot| self.sources.get(slot));
         if let Some(number) = event.sequence
-            && by_number(known, number, fingerprint, event.time)?
+            && by_number(
+                known,
+                number,
+                fingerprint,
+                event.time,
+                as_new || known.map_or(self.open, |s| s.open),
+            )?
         {
             return Ok(Recognised::Repeat);
         }
@@ -341,7 +361,8 @@ impl Seen {
             return Ok(Recognised::Repeat);
         }
         let forgotten = known.and_then(|known| known.forgotten);
-        let late = event.sequence.is_none() && forgotten.is_some_and(|forgotten| event.time <= forgotten);
+        let late =
+            !as_new && event.sequence.is_none() && forgotten.is_some_and(|forgotten| event.time <= forgotten);
         Ok(Recognised::New(Sighting {
             event: fingerprint,
             source,
@@ -366,19 +387,11 @@ impl Seen {
 
     /// Remembers an event that was accepted, whether it had an effect or none.
     pub(super) fn remember(&mut self, sighting: &Sighting, event_window: usize) {
-        let slot = sighting.slot.unwrap_or(self.sources.len());
-        if slot == self.sources.len() {
-            self.sources.push(Source {
-                fingerprint: sighting.source,
-                last: 0,
-                numbers: Window::default(),
-                numbered_newest: None,
-                forgotten: None,
-            });
-        }
+        let slot = self.slot(sighting.slot, sighting.source, sighting.number.is_some());
         if let Some(number) = sighting.number {
             if let Some(source) = self.sources.get_mut(slot) {
-                source.count(number, sighting.event, sighting.time);
+                source.count(number, sighting.event);
+                source.numbered_newest = source.numbered_newest.max(Some(sighting.time));
             }
             return;
         }
@@ -394,6 +407,52 @@ impl Seen {
         }
     }
 
+    /// The slot of a source, made where it is new.
+    fn slot(&mut self, known: Option<usize>, fingerprint: Fingerprint, numbered: bool) -> usize {
+        if let Some(slot) = known {
+            return slot;
+        }
+        self.sources.push(Source {
+            fingerprint,
+            last: 0,
+            numbers: Window::default(),
+            numbered_newest: None,
+            forgotten: None,
+            open: self.open,
+        });
+        self.open &= !numbered;
+        self.sources.len().saturating_sub(1)
+    }
+
+    /// The number that is due from an event's source.
+    pub(super) fn due(&self, event: &Event, key: FingerprintKey) -> u64 {
+        let source = Fingerprint::source(key, event);
+        let known = self.sources.iter().find(|known| known.fingerprint == source);
+        known.map_or(0, |known| known.last).saturating_add(1)
+    }
+
+    /// Passes over an event: nothing of it is remembered but that its number is used up.
+    pub(super) fn pass_over(&mut self, event: &Event, key: FingerprintKey) {
+        let Some(number) = event.sequence else { return };
+        let source = Fingerprint::source(key, event);
+        let known = self.sources.iter().position(|known| known.fingerprint == source);
+        if known.is_none() && self.sources.len() >= SOURCES_MAX {
+            return;
+        }
+        let slot = self.slot(known, source, true);
+        if let Some(source) = self.sources.get_mut(slot).filter(|source| source.last < number) {
+            source.count(number, Fingerprint::event(key, event));
+        }
+    }
+
+    /// Passes over a record that cannot be read: whose number it used up, nobody can tell.
+    pub(super) fn pass_over_unreadable(&mut self) {
+        self.open = true;
+        for source in &mut self.sources {
+            source.open = true;
+        }
+    }
+
     fn forget(&mut self, record: [u8; EVENT]) {
         let [_, _, _, _, _, _, _, _, _, _, _, _, slot, s0, s1, s2, s3, s4, n0, n1, n2, n3] = record;
         let time = joined_time([s0, s1, s2, s3, s4], [n0, n1, n2, n3]);
@@ -403,14 +462,15 @@ impl Seen {
     }
 
     pub(super) fn pack(&self, out: &mut Packer<'_>, base: Time) {
-        out.count(self.sources.len());
+        out.count(self.sources.len() | if self.open { OPEN } else { 0 });
         for source in &self.sources {
             out.fixed(&source.fingerprint.0);
             let numbered = source.last != 0 || source.numbered_newest.is_some();
             out.byte(
                 u8::from(numbered)
                     | (u8::from(source.forgotten.is_some()) << 1)
-                    | (u8::from(source.numbered_newest.is_some()) << 2),
+                    | (u8::from(source.numbered_newest.is_some()) << 2)
+                    | (u8::from(source.open) << 3),
             );
             if numbered {
                 out.number(source.last);
@@ -424,7 +484,8 @@ impl Seen {
     }
 
     pub(super) fn unpack(from: &mut Unpacker<'_>, base: Time) -> Result<Self, CellError> {
-        let count = from.count()?;
+        let packed = usize::try_from(from.number()?).map_err(|_| from.broken("a count past the end"))?;
+        let (open, count) = (packed & OPEN != 0, packed & !OPEN);
         let mut sources = Vec::with_capacity(count.min(SOURCES_MAX));
         for _ in 0..count {
             let fingerprint = Fingerprint(from.array()?);
@@ -435,9 +496,10 @@ impl Seen {
             };
             let forgotten = if flags & 2 == 0 { None } else { Some(from.time(base)?) };
             let numbered_newest = if flags & 4 == 0 { None } else { Some(from.time(base)?) };
-            sources.push(Source { fingerprint, last, numbers, numbered_newest, forgotten });
+            let open = flags & 8 != 0;
+            sources.push(Source { fingerprint, last, numbers, numbered_newest, forgotten, open });
         }
-        Ok(Seen { sources, events: Window::unpack(from)? })
+        Ok(Seen { sources, events: Window::unpack(from)?, open })
     }
 
     pub(super) fn weight(&self) -> usize {
@@ -448,11 +510,16 @@ impl Seen {
 }
 
 impl Source {
-    /// Uses up a number.
-    fn count(&mut self, number: u64, event: Fingerprint, time: Time) {
+    /// Uses up a number, and those between the last one and it.
+    fn count(&mut self, number: u64, event: Fingerprint) {
+        let missing = number.saturating_sub(self.last).saturating_sub(1);
+        for _ in 0..usize::try_from(missing).unwrap_or(NUMBERS_MAX).min(NUMBERS_MAX) {
+            // No id: an event that comes with such a number later is a conflict, for it may have been given up.
+            self.numbers.push([0; 8], NUMBERS_MAX);
+        }
         self.numbers.push(event.0, NUMBERS_MAX);
         self.last = number;
-        self.numbered_newest = self.numbered_newest.max(Some(time));
+        self.open = false;
     }
 
     /// The id that bore a number not above the last; `None` further back than is remembered.
@@ -464,10 +531,16 @@ impl Source {
 }
 
 /// `true` for a repeat, `false` where the number is due.
-fn by_number(known: Option<&Source>, number: u64, event: Fingerprint, time: Time) -> Result<bool, Rejection> {
+fn by_number(
+    known: Option<&Source>,
+    number: u64,
+    event: Fingerprint,
+    time: Time,
+    any: bool,
+) -> Result<bool, Rejection> {
     let last = known.map_or(0, |source| source.last);
     if number > last {
-        if number == last.saturating_add(1) {
+        if any || number == last.saturating_add(1) {
             return Ok(false);
         }
         let message = format!(

@@ -122,6 +122,7 @@ mod tests {
             let quarantines = held.map(|(subject, quarantine)| QuarantineWrite {
                 subject,
                 quarantine,
+                lifted: false,
                 customers: Vec::new(),
                 unless_changed: None,
             });
@@ -169,6 +170,7 @@ mod tests {
             class: Class::NotJson,
             since: Time::from_millis(1_000_000_000_000),
             waiting: 3,
+            heals: false,
         };
         live.beat(&store, 5, Some((Subject::Account(AccountId::parse("A1").unwrap()), quarantine))).await;
         dead.beat(&store, 3, None).await;

@@ -179,6 +179,7 @@ pub fn check_pinned(
         ("zone", born.zone.clone(), ours.zone.clone()),
         ("wire.event_window", born.event_window.to_string(), ours.event_window.to_string()),
         ("wire.value_bytes_max", born.value_bytes_max.to_string(), ours.value_bytes_max.to_string()),
+        ("wire.types_ignored", born.types_ignored.join(" "), ours.types_ignored.join(" ")),
         ("wire.depth_max", born.depth_max.to_string(), ours.depth_max.to_string()),
     ];
     for (what, born, found) in pairs {

@@ -6,6 +6,7 @@
 mod cache;
 mod dead_letters;
 pub mod generation;
+pub mod lane;
 mod metrics;
 mod partition;
 mod pause;

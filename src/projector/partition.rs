@@ -759,6 +759,7 @@ struct Counts {
     duplicate: u64,
     without_effect: u64,
     replayed: u64,
+    of_type: u64,
     waiting: u64,
     opened: u64,
     agrees: u64,
@@ -773,6 +774,7 @@ impl Counts {
             Outcome::Ignored(Ignored::Duplicate) => &mut self.duplicate,
             Outcome::Ignored(Ignored::WithoutEffect) => &mut self.without_effect,
             Outcome::Ignored(Ignored::Replayed) => &mut self.replayed,
+            Outcome::Ignored(Ignored::Type) => &mut self.of_type,
         };
         *counter = counter.saturating_add(1);
         let Some(compared) = compared else { return };
@@ -791,6 +793,7 @@ impl Counts {
             ("duplicate", self.duplicate),
             ("without-effect", self.without_effect),
             ("replayed", self.replayed),
+            ("type", self.of_type),
             ("waiting", self.waiting),
         ] {
             metrics.ignored(reason, count);

@@ -32,6 +32,7 @@ impl Session<'_> {
         let write = self.pending.quarantines.entry(subject.clone()).or_insert_with(|| QuarantineWrite {
             subject: subject.clone(),
             quarantine: quarantine.clone(),
+            lifted: false,
             customers: Vec::new(),
             unless_changed: None,
         });
@@ -62,10 +63,17 @@ impl Session<'_> {
             class: rejection.class,
             since: Time::from_millis(record.timestamp_ms),
             waiting: 0,
+            heals: false,
         };
         let (customers, unless_changed) = self.who_is_told(subject, rejection.class).await?;
         self.quarantined.insert(subject.clone(), quarantine.clone());
-        let write = QuarantineWrite { subject: subject.clone(), quarantine, customers, unless_changed };
+        let write = QuarantineWrite {
+            subject: subject.clone(),
+            quarantine,
+            lifted: false,
+            customers,
+            unless_changed,
+        };
         self.pending.quarantines.insert(subject.clone(), write);
         Ok(())
     }

@@ -92,6 +92,7 @@ impl<'a> Replay<'a> {
                     class: rejection.class,
                     since: timestamp,
                     waiting: 0,
+                    heals: false,
                 };
                 self.quarantines.insert(partition, quarantine);
                 Fate::SetAside(rejection)

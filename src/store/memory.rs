@@ -108,7 +108,17 @@ impl Contents {
     }
 
     fn apply(&mut self, commit: &Commit) {
-        for mark in &commit.quarantines {
+        for mark in commit.quarantines.iter().filter(|mark| mark.lifted) {
+            let partition = mark.quarantine.partition;
+            remove(&mut self.index, &partition, &mark.subject);
+            remove(&mut self.quarantines, &mark.subject, &partition);
+            if let Subject::Account(account) = &mark.subject {
+                for customer in &mark.customers {
+                    remove(&mut self.due_quarantines, customer, &(account.clone(), partition));
+                }
+            }
+        }
+        for mark in commit.quarantines.iter().filter(|mark| !mark.lifted) {
             let partition = mark.quarantine.partition;
             self.index.entry(partition).or_default().insert(mark.subject.clone(), mark.quarantine.clone());
             self.quarantines
@@ -147,6 +157,16 @@ impl Contents {
 
     fn quarantines_of(&self, subject: &Subject) -> Vec<Quarantine> {
         self.quarantines.get(subject).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+}
+
+/// Removes an entry, and what held it where nothing else is in it.
+fn remove<K: Ord, L: Ord, V>(from: &mut BTreeMap<K, BTreeMap<L, V>>, key: &K, field: &L) {
+    if let Some(fields) = from.get_mut(key) {
+        fields.remove(field);
+        if fields.is_empty() {
+            from.remove(key);
+        }
     }
 }
 

@@ -79,17 +79,22 @@ pub struct Quarantine {
     pub since: Time,
     /// How many later records of the key wait in the log, up to the checkpoint.
     pub waiting: u64,
+    /// The event that a sequence gap waits for may be among them: the key is to be folded again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub heals: bool,
 }
 
-/// Marks a key as on hold, or counts what waits behind it.
+/// Marks a key as on hold, counts what waits behind it, or lifts the mark.
 #[derive(Debug, Clone)]
 pub struct QuarantineWrite {
     /// The key.
     pub subject: Subject,
     /// Written to the subject's field of this partition, and to the partition's index.
     pub quarantine: Quarantine,
-    /// Who has a due on the account, zero included: each is marked. Empty for a customer, and for a mark
-    /// that only counts.
+    /// Nothing waits any more: the fields are removed instead.
+    pub lifted: bool,
+    /// Who has a due on the account, zero included: each is marked, or the mark is lifted. Empty for a customer,
+    /// and for a mark that only counts.
     pub customers: Vec<CustomerId>,
     /// The subject's home is another partition: the mark is refused unless the cell still is what
     /// `customers` was read from; empty bytes where there was none.

@@ -1,8 +1,8 @@
 //! The store in Redis: scripts for whatever must be atomic, reads of many callers in one call.
 //!
 //! The Redis user needs `~<prefix>:*` and `+evalsha +evalsha_ro +script|load +info +get +mget +set +mset +exists +hget
-//! +hset +hsetnx +hgetall +hvals +sadd +smembers +del +scan`; one that only reads needs none of `set`, `mset`,
-//! `hset`, `hsetnx`, `sadd`, `del` and `scan`.
+//! +hset +hsetnx +hgetall +hvals +hdel +sadd +smembers +del +scan`; one that only reads needs none of `set`,
+//! `mset`, `hset`, `hsetnx`, `hdel`, `sadd`, `del` and `scan`.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -176,6 +176,7 @@ impl RedisStore {
             class: Class::NotJson,
             since: Time::from_millis(0),
             waiting: 0,
+            heals: false,
         };
         let state = PartitionState {
             claim: 0,
@@ -200,6 +201,7 @@ impl RedisStore {
             quarantines: vec![QuarantineWrite {
                 subject: Subject::Account(account.clone()),
                 quarantine: mark,
+                lifted: false,
                 customers: vec![customer.clone()],
                 unless_changed: None,
             }],
@@ -212,6 +214,12 @@ impl RedisStore {
         commit.cells.clear();
         for mark in &mut commit.quarantines {
             mark.unless_changed = Some((cell.clone(), value.clone()));
+        }
+        self.commit_at(keys, &commit).await?;
+        commit.from.checkpoint = commit.to;
+        commit.to.commit = 3;
+        for mark in &mut commit.quarantines {
+            mark.lifted = true;
         }
         self.commit_at(keys, &commit).await?;
         self.load_at(keys, partition, Position { token, checkpoint: commit.to }, &[cell]).await?;
@@ -427,17 +435,22 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
         command.arg(account.as_str());
     }
     for hash in &marks {
-        command.arg(hash.fields.len().saturating_mul(2));
+        let count = i64::try_from(hash.fields.len()).unwrap_or(i64::MAX);
+        command.arg(if hash.removed { count.saturating_neg() } else { count.saturating_mul(2) });
         for (name, value) in &hash.fields {
-            command.arg(*name).arg(*value);
+            command.arg(*name);
+            if !hash.removed {
+                command.arg(*value);
+            }
         }
     }
     Ok(command)
 }
 
-/// The fields of one `HSET`.
+/// The fields of one `HSET`, or of one `HDEL`.
 struct Hash<'a> {
     key: &'a str,
+    removed: bool,
     fields: Vec<(&'a str, &'a [u8])>,
 }
 
@@ -448,6 +461,8 @@ struct MarkField {
     value: Vec<u8>,
     /// Of the partition's index.
     index: bool,
+    /// Not set, but removed.
+    removed: bool,
 }
 
 /// Marks, grouped by hash, the partition's index last.
@@ -456,11 +471,11 @@ fn mark_hashes(fields: &[MarkField]) -> Vec<Hash<'_>> {
     let mut sorted: Vec<&MarkField> = fields.iter().collect();
     // Stable: of two marks in one field the later one counts.
     sorted.sort_by(|a, b| (a.index, &a.key).cmp(&(b.index, &b.key)));
-    for same in sorted.chunk_by(|a, b| a.key == b.key) {
+    for same in sorted.chunk_by(|a, b| (&a.key, a.removed) == (&b.key, b.removed)) {
         for chunk in same.chunks(HSET_FIELDS_MAX) {
             let Some(first) = chunk.first() else { continue };
             let fields = chunk.iter().map(|mark| (mark.name.as_str(), mark.value.as_slice())).collect();
-            hashes.push(Hash { key: first.key.as_str(), fields });
+            hashes.push(Hash { key: first.key.as_str(), removed: first.removed, fields });
         }
     }
     hashes
@@ -471,7 +486,7 @@ fn quarantine_fields(keys: &Keys, commit: &Commit) -> Result<Vec<MarkField>, Sto
     let mut fields = Vec::new();
     for mark in &commit.quarantines {
         let partition = mark.quarantine.partition;
-        let value = json(&mark.quarantine)?;
+        let (value, removed) = (json(&mark.quarantine)?, mark.lifted);
         let key = match &mark.subject {
             Subject::Account(id) => {
                 // The script copies the marks that stand already: not this one.
@@ -479,15 +494,21 @@ fn quarantine_fields(keys: &Keys, commit: &Commit) -> Result<Vec<MarkField>, Sto
                     commit.owing.iter().filter(|owing| owing.account == *id).map(|owing| &owing.customer);
                 for customer in mark.customers.iter().chain(new) {
                     let (key, name) = (keys.due_quarantine(customer), keys::due_field(id, partition));
-                    fields.push(MarkField { key, name, value: value.clone(), index: false });
+                    fields.push(MarkField { key, name, value: value.clone(), index: false, removed });
                 }
                 keys.account_quarantine(id)
             }
             Subject::Customer(id) => keys.customer_quarantine(id),
         };
-        fields.push(MarkField { key, name: partition.to_string(), value: value.clone(), index: false });
+        fields.push(MarkField {
+            key,
+            name: partition.to_string(),
+            value: value.clone(),
+            index: false,
+            removed,
+        });
         let name = mark.subject.as_str().to_owned();
-        fields.push(MarkField { key: keys.index(partition), name, value, index: true });
+        fields.push(MarkField { key: keys.index(partition), name, value, index: true, removed });
     }
     Ok(fields)
 }

@@ -76,6 +76,8 @@ pub(super) struct Carrier<'a> {
     pub(super) key: Option<&'a Subject>,
     /// When the broker took it.
     pub(super) timestamp: Time,
+    /// The types of which nothing but the envelope is read.
+    pub(super) types_ignored: &'a [String],
 }
 
 /// The topic that the event's type belongs to, where it is known.
@@ -97,6 +99,13 @@ pub(super) fn event(
         (Some(rejection), _) => Err(rejection),
         // Reached only for a line to publish whose subject is missing, which is noted already.
         (None, None) => Err(Rejection::new(Class::MissingField, "the event does not say whom it is about")),
+    }
+}
+
+fn of_an_ignored_type(key: &Subject) -> Fact {
+    match key {
+        Subject::Account(id) => Fact::Account(id.clone(), AccountFact::Ignored),
+        Subject::Customer(id) => Fact::Customer(id.clone(), CustomerFact::Ignored),
     }
 }
 
@@ -122,7 +131,10 @@ impl Faults {
             self.once(slot);
         }
         self.specversion(&envelope.specversion);
-        let kind = self.kind(&envelope.kind, carrier.topic);
+        let kind_text = envelope.kind.text();
+        let ignored =
+            kind_text.is_some_and(|kind| carrier.types_ignored.iter().any(|ignored| *ignored == kind));
+        let kind = if ignored { None } else { self.kind(&envelope.kind, carrier.topic) };
         self.names_the_key(&envelope.subject, carrier.key);
         let id = self.uuid(&envelope.id);
         let source = self.name(&envelope.source);
@@ -131,7 +143,8 @@ impl Faults {
             self.not_ahead(&envelope.time, time, carrier.timestamp);
         }
         let sequence = self.sequence(&envelope.sequence);
-        let fact = match self.required(&envelope.data) {
+        let fact = match if ignored { None } else { self.required(&envelope.data) } {
+            None if ignored => carrier.key.map(of_an_ignored_type),
             // Without a known type it is not known either which members its data has.
             Some(Value::Object) => kind.and_then(|kind| self.fact(kind, data, carrier.key)),
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Array(_)) => {

@@ -328,9 +328,10 @@ fn mark(partition: usize, bit: u8) -> QuarantineWrite {
         class: Class::Unverifiable,
         since: Time::from_millis(0),
         waiting: 0,
+        heals: false,
     };
     let subject = Subject::Account(AccountId::parse(&format!("d{bit}")).unwrap());
-    QuarantineWrite { subject, quarantine, customers: Vec::new(), unless_changed: None }
+    QuarantineWrite { subject, quarantine, lifted: false, customers: Vec::new(), unless_changed: None }
 }
 
 fn partition_id(partition: usize) -> PartitionId {

@@ -197,6 +197,7 @@ on_both_stores! {
     a_commit_writes_cells_dues_marks_state_and_position
     a_commit_that_does_not_chain_writes_nothing
     a_new_due_takes_over_the_marks_of_its_account
+    a_lifted_mark_is_gone_everywhere_and_no_other
     a_claim_returns_what_is_held_and_fences_the_older_token
     a_load_answers_in_order_and_refuses_what_is_not_ours_or_went_back
     bearing_again_leaves_what_is_there
@@ -231,12 +232,19 @@ fn owing(who: &str, on: &str) -> Owing {
 
 fn quarantine(partition: PartitionId, offset: i64) -> Quarantine {
     let since = Time::from_millis(1_700_000_000_123);
-    Quarantine { partition, offset: Offset(offset), class: Class::SequenceGap, since, waiting: 3 }
+    Quarantine {
+        partition,
+        offset: Offset(offset),
+        class: Class::SequenceGap,
+        since,
+        waiting: 3,
+        heals: false,
+    }
 }
 
 fn mark(subject: Subject, quarantine: Quarantine, customers: &[&str]) -> QuarantineWrite {
     let customers = customers.iter().map(|id| customer(id)).collect();
-    QuarantineWrite { subject, quarantine, customers, unless_changed: None }
+    QuarantineWrite { subject, quarantine, lifted: false, customers, unless_changed: None }
 }
 
 fn state(beat: u64) -> PartitionState {
@@ -426,6 +434,41 @@ async fn a_new_due_takes_over_the_marks_of_its_account(store: &Fixture) {
         (customer("same"), BTreeMap::from([((account("b"), L0), quarantine(L0, 6))])),
     ]);
     assert_eq!(store.dump(G1).await.due_quarantines, marks);
+}
+
+async fn a_lifted_mark_is_gone_everywhere_and_no_other(store: &Fixture) {
+    let held = |id: &str, offset| mark(Subject::Account(account(id)), quarantine(L0, offset), &["c", "d"]);
+    let from = store.claimed(L1, OURS).await;
+    let elsewhere = vec![mark(Subject::Account(account("a")), quarantine(L1, 9), &["c"])];
+    store.commit(&Commit { quarantines: elsewhere, ..step(L1, from) }).await.unwrap();
+    let before = store.dump(G1).await;
+    let from = store.claimed(L0, OURS).await;
+    let first = Commit { quarantines: vec![held("a", 4), held("b", 5)], ..step(L0, from) };
+    store.commit(&first).await.unwrap();
+
+    // The customer "new" comes to owe by the very commit that lifts the mark, which does not know of it.
+    let lifted = |id, offset| QuarantineWrite { lifted: true, ..held(id, offset) };
+    let second = Commit {
+        cells: vec![cell("a", "A", true)],
+        owing: vec![owing("new", "a")],
+        quarantines: vec![lifted("a", 4), held("b", 7)],
+        ..step(L0, after(&first))
+    };
+    store.commit(&second).await.unwrap();
+    let found = store.dump(G1).await;
+    let of_b = BTreeMap::from([(Subject::Account(account("b")), quarantine(L0, 7))]);
+    assert_eq!(found.index.get(&L0), Some(&of_b));
+    let on_a = found.quarantines.get(&Subject::Account(account("a"))).unwrap();
+    assert_eq!(on_a.keys().collect::<Vec<_>>(), [&L1]);
+    let told = |id: &str| found.due_quarantines[&customer(id)].keys().cloned().collect::<Vec<_>>();
+    assert_eq!(told("c"), [(account("a"), L1), (account("b"), L0)]);
+    assert_eq!(told("d"), [(account("b"), L0)]);
+    assert_eq!(told("new"), [(account("a"), L1)]);
+
+    let third = Commit { quarantines: vec![lifted("b", 7)], ..step(L0, after(&second)) };
+    store.commit(&third).await.unwrap();
+    let found = store.dump(G1).await;
+    assert_eq!((found.index, found.quarantines), (before.index, before.quarantines));
 }
 
 async fn a_claim_returns_what_is_held_and_fences_the_older_token(store: &Fixture) {
@@ -782,7 +825,12 @@ fn fill(random: &mut StdRng, commit: &mut Commit) {
         };
         let unless_changed =
             (some(4) == 0).then(|| (account_cell(&id), Bytes::from(format!("v{}", some(4)))));
-        commit.quarantines.push(QuarantineWrite { unless_changed, ..mark(subject, quarantine, customers) });
+        let lifted = some(3) == 0;
+        commit.quarantines.push(QuarantineWrite {
+            unless_changed,
+            lifted,
+            ..mark(subject, quarantine, customers)
+        });
     }
     if some(4) == 0 {
         commit.state = Some(state(u64::from(some(100))));
@@ -847,8 +895,8 @@ fn a_url_that_cannot_be_read_is_refused_without_repeating_it() {
 }
 
 /// The permissions that the documentation of the store names, and no others.
-const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx +hgetall \
-                   +hvals +sadd +smembers +del +scan";
+const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx \
+                   +hgetall +hvals +hdel +sadd +smembers +del +scan";
 
 fn user(server: &Server, name: &str, rules: &str) -> RedisStore {
     let mut words = vec!["ACL", "SETUSER", name, "on", ">secret", "resetkeys", "-@all"];
@@ -880,6 +928,7 @@ async fn a_missing_permission_shows_at_the_start() {
         "-hget",
         "-hset",
         "-hsetnx",
+        "-hdel",
         "-hgetall",
         "-sadd",
         "-smembers",

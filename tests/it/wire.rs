@@ -27,6 +27,7 @@ fn parameters() -> Parameters {
         fold_version: FOLD_VERSION,
         zone: "Europe/Prague".to_owned(),
         event_window: 32,
+        types_ignored: Vec::new(),
         value_bytes_max: 1 << 20,
         depth_max: 64,
         fingerprint_key: FingerprintKey([7; 16]),

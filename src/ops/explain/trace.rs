@@ -170,7 +170,8 @@ pub(super) fn owes(fact: &AccountFact) -> Option<&CustomerId> {
         AccountFact::Pending(_)
         | AccountFact::Released { .. }
         | AccountFact::CreditLine { .. }
-        | AccountFact::Closed => None,
+        | AccountFact::Closed
+        | AccountFact::Ignored => None,
     }
 }
 
@@ -319,6 +320,7 @@ fn told(step: &Step<'_>) -> (&'static str, String) {
                 ("without-effect", "its entry or payment has ended".to_owned())
             }
             Outcome::Ignored(Ignored::Replayed) => ("replayed", "folded before".to_owned()),
+            Outcome::Ignored(Ignored::Type) => ("type-ignored", "its type is passed over".to_owned()),
         },
         Fate::SetAside(rejection) => ("dead-letter", format!("{}: {}", rejection.class, rejection.message)),
         Fate::Waits(behind) => ("waits", format!("behind the dead letter at offset {behind}")),
@@ -369,12 +371,14 @@ fn does(event: &Event) -> String {
                 )
             }
             AccountFact::Closed => "closed".to_owned(),
+            AccountFact::Ignored => String::new(),
         },
         Fact::Customer(_, fact) => match fact {
             CustomerFact::Settled { amount, currency, .. } => {
                 format!("paid {} {currency}", money(*amount, *currency))
             }
             CustomerFact::Reversed { .. } => "a payment is returned".to_owned(),
+            CustomerFact::Ignored => String::new(),
             CustomerFact::Profile { billing_name, ivr_fee } => {
                 format!("billing name {billing_name:?}, fee {}", ivr_fee.to_short())
             }
@@ -393,14 +397,15 @@ fn details(event: &Event) -> (Option<String>, Option<String>) {
             AccountFact::Opened { .. }
             | AccountFact::CreditLine { .. }
             | AccountFact::Stated(_)
-            | AccountFact::Closed => (None, None),
+            | AccountFact::Closed
+            | AccountFact::Ignored => (None, None),
         },
         Fact::Customer(_, fact) => match fact {
             CustomerFact::Settled { payment_id, paid_on, .. } => {
                 (Some(payment_id.as_str().to_owned()), Some(paid_on.to_string()))
             }
             CustomerFact::Reversed { payment_id } => (Some(payment_id.as_str().to_owned()), None),
-            CustomerFact::Profile { .. } => (None, None),
+            CustomerFact::Profile { .. } | CustomerFact::Ignored => (None, None),
         },
     }
 }
@@ -413,11 +418,11 @@ fn currencies(fact: &Fact) -> Option<Vec<Currency>> {
             AccountFact::Pending(entry) | AccountFact::Booked { entry, .. } => Some(vec![entry.currency]),
             AccountFact::CreditLine { currency, .. } => Some(vec![*currency]),
             AccountFact::Stated(statement) => Some(vec![statement.currency]),
-            AccountFact::Released { .. } | AccountFact::Closed => None,
+            AccountFact::Released { .. } | AccountFact::Closed | AccountFact::Ignored => None,
         },
         Fact::Customer(_, fact) => match fact {
             CustomerFact::Settled { currency, .. } => Some(vec![*currency]),
-            CustomerFact::Reversed { .. } | CustomerFact::Profile { .. } => None,
+            CustomerFact::Reversed { .. } | CustomerFact::Profile { .. } | CustomerFact::Ignored => None,
         },
     }
 }
@@ -432,11 +437,13 @@ fn kind(fact: &Fact) -> &'static str {
             AccountFact::CreditLine { .. } => "ledger.credit_line.set.v1",
             AccountFact::Stated(_) => "ledger.balance.stated.v1",
             AccountFact::Closed => "ledger.account.closed.v1",
+            AccountFact::Ignored => "(a type that is passed over)",
         },
         Fact::Customer(_, fact) => match fact {
             CustomerFact::Settled { .. } => "payment.settled.v1",
             CustomerFact::Reversed { .. } => "payment.reversed.v1",
             CustomerFact::Profile { .. } => "customer.profile.set.v1",
+            CustomerFact::Ignored => "(a type that is passed over)",
         },
     }
 }

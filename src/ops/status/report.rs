@@ -418,6 +418,7 @@ mod tests {
             class: Class::BadAmount,
             since: Time::from_millis(0),
             waiting: 2,
+            heals: false,
         };
         let key = (Subject::Account(AccountId::parse("A1").unwrap()), quarantine);
         let view = |low, high| Partition { low: Offset(low), high: Offset(high), oldest_unapplied_ms: None };
@@ -488,6 +489,7 @@ mod tests {
             class: Class::SequenceGap,
             since: Time::from_millis(1_735_689_600_000),
             waiting: 2,
+            heals: false,
         };
         let key = (Subject::Account(AccountId::parse("A1").unwrap()), quarantine);
         let second = states(PartitionState { quarantined_keys: 4, waiting_records: 9, ..state(6) }, true);

@@ -6,7 +6,7 @@
 -- ARGV: field of the partition, expected position, new position, heartbeat or '';
 --       numbers of cells, of those to be born, of guarded cells, of new pairs, of hashes of marks; values of
 --       cells; values of guarded cells; accounts of the new pairs; per hash: number of arguments, then fields
---       and values.
+--       and values; or that number below zero, then fields to remove.
 -- Returns 0 written, 1 no position, 2 another token, 3 another checkpoint, 4 a guard.
 --
 -- Strings are compared for equality only: '<' follows the server's locale, and numbers are doubles.
@@ -76,8 +76,11 @@ for first = 0, cells - 1, CHUNK do
 end
 
 for i = 0, marks - 1 do
-  local arguments = tonumber(ARGV[arg])
-  redis.call('HSET', KEYS[key + i], unpack(ARGV, arg + 1, arg + arguments))
+  local command, arguments = 'HSET', tonumber(ARGV[arg])
+  if arguments < 0 then
+    command, arguments = 'HDEL', -arguments
+  end
+  redis.call(command, KEYS[key + i], unpack(ARGV, arg + 1, arg + arguments))
   arg = arg + arguments + 1
 end
 if ARGV[4] ~= '' then

@@ -167,6 +167,7 @@ impl World {
             fold_version: FOLD_VERSION,
             zone: "Europe/Prague".to_owned(),
             event_window: 32,
+            types_ignored: Vec::new(),
             value_bytes_max: 1 << 20,
             depth_max: 64,
             fingerprint_key: FingerprintKey([3; 16]),
@@ -277,7 +278,9 @@ impl World {
                     class: Class::Conflict,
                     since: time(since),
                     waiting: 0,
+                    heals: false,
                 },
+                lifted: false,
                 customers: told.iter().map(|&id| customer_id(id)).collect(),
                 unless_changed: None,
             });

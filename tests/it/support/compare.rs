@@ -310,6 +310,7 @@ impl Expected {
                 class: why.class,
                 since: Time::from_millis(stored.timestamp_ms),
                 waiting: 0,
+                heals: false,
             };
             self.quarantines.entry(subject).or_default().insert(id, quarantine);
         }

@@ -1,0 +1,846 @@
+//! One subject's way through one partition: what is folded, what waits behind a record that was set aside, what an
+//! operator decided about it, and how a sequence gap closes.
+//!
+//! The same log and the same decisions give the same cell, whether a decision is known when its record is met or
+//! comes later: owners that fold a key again, audits, comparisons and explanations all go through here.
+//!
+//! Where a key waits because of a gap, and every missing number has arrived behind it, those are folded first, in
+//! their order, then the record with the gap, then the others in the log's order. A record that was folded early is
+//! a repeat when its place comes. It is all or nothing: as long as the gap does not close, the cell is the one before
+//! it, so a decision means the same whenever it comes.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
+
+use compact_str::CompactString;
+
+use crate::{
+    decisions::{Decisions, Patch, Remedy},
+    domain::{
+        Cell, Class, Effect, Event, Manner, Offset, Parameters, PartitionId, RecordAt, Rejection, Rules,
+        Subject, Time, fold, fold_in, number_due, pass_over,
+    },
+    source::batch::Stored,
+    store::Quarantine,
+    wire,
+};
+
+/// A gap closes by itself while no more records than these wait behind it, and no more bytes; past that, only a
+/// decision closes it. Part of the fold: every process counts alike.
+pub const GAP_RECORDS_MAX: usize = 10_000;
+/// See [`GAP_RECORDS_MAX`].
+pub const GAP_BYTES_MAX: usize = 64 << 20;
+
+/// What the fold of a subject rests on besides its records.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// Where the records come from.
+    pub partition: PartitionId,
+    /// Whose they are.
+    pub subject: &'a Subject,
+    /// Of the generation.
+    pub parameters: &'a Parameters,
+    /// The same, resolved.
+    pub rules: &'a Rules,
+    /// The recorded homes and what operators decided.
+    pub decisions: &'a Decisions,
+}
+
+/// A subject between two of its records in one partition.
+#[derive(Debug, Default)]
+pub struct Lane {
+    cell: Option<Cell>,
+    hold: Option<Hold>,
+}
+
+/// Why a subject's records wait.
+#[derive(Debug)]
+struct Hold {
+    quarantine: Quarantine,
+    gap: Option<Gap>,
+}
+
+/// What waits behind a gap, while it may close by itself; the record with the gap first.
+#[derive(Debug)]
+struct Gap {
+    missing: Missing,
+    records: Vec<Kept>,
+    bytes: usize,
+}
+
+/// The numbers that a gap waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    source: CompactString,
+    range: Range<u64>,
+    left: BTreeSet<u64>,
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Where it stands.
+    pub at: RecordAt,
+    /// What was read from it, or from what replaces it; `None` where it cannot be read.
+    pub event: Option<&'a Event>,
+    /// What was done with it.
+    pub fate: Fate,
+    /// The decision by which that was done.
+    pub patch: Option<&'a Patch>,
+    /// The cell afterwards.
+    pub cell: Option<&'a Cell>,
+}
+
+/// What was done with a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It was folded; that may have ignored it.
+    Folded(Effect),
+    /// It was folded before its turn, because it bears the number for which others wait.
+    Early(Effect),
+    /// An operator had it passed over.
+    Skipped,
+    /// It cannot be applied: its key waits from here on.
+    SetAside(Rejection),
+    /// Its key waits since the record at this offset.
+    Waits(Offset),
+}
+
+/// How a record got past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Past {
+    /// Folded, by the log's event or by the one that replaces it.
+    Folded(Effect),
+    /// Passed over.
+    Skipped,
+}
+
+/// Folds a record into its subject's cell by the patches that it has, in their order; as it stands where none of them
+/// gets past it. Returns how, and by which patch. On `Err` the cell is unchanged.
+pub fn apply<'a>(
+    cell: &mut Option<Cell>,
+    ground: &Ground<'a>,
+    record: &Stored<'_>,
+    read: &Result<Event, Rejection>,
+) -> Result<(Past, Option<&'a Patch>), Rejection> {
+    let at = record_at(ground, record);
+    let home = ground.home();
+    for patch in ground.decisions.patches_of(ground.partition, record.offset) {
+        let folded = match (&patch.remedy, read) {
+            (Remedy::Retry, Ok(event)) => fold(cell, event, &at, home, ground.rules),
+            (Remedy::Accept, Ok(event)) => fold_in(cell, event, &at, home, ground.rules, Manner::AsNew),
+            (Remedy::Retry | Remedy::Accept, Err(rejection)) => Err(rejection.clone()),
+            (Remedy::Skip, read) => {
+                pass_over(cell, ground.subject, read.as_ref().ok(), &at, home, ground.rules);
+                return Ok((Past::Skipped, Some(patch)));
+            }
+            (Remedy::Replace(text), _) => replacement(ground, record, text)
+                .and_then(|event| fold(cell, &event, &at, home, ground.rules)),
+        };
+        if let Ok(effect) = folded {
+            return Ok((Past::Folded(effect), Some(patch)));
+        }
+    }
+    let event = read.as_ref().map_err(Clone::clone)?;
+    Ok((Past::Folded(fold(cell, event, &at, home, ground.rules)?), None))
+}
+
+/// Reads the event that replaces a record, as if it stood there.
+pub fn replacement(ground: &Ground<'_>, record: &Stored<'_>, text: &str) -> Result<Event, Rejection> {
+    let headers = [("content-type", Some(wire::STRUCTURED.as_bytes()))];
+    wire::decode(
+        &wire::Record {
+            topic: ground.partition.topic,
+            offset: record.offset,
+            timestamp: Time::from_millis(record.timestamp_ms),
+            key: Some(ground.subject.as_str().as_bytes()),
+            value: Some(text.as_bytes()),
+            headers: &headers,
+        },
+        ground.parameters,
+    )
+}
+
+fn record_at(ground: &Ground<'_>, record: &Stored<'_>) -> RecordAt {
+    RecordAt {
+        partition: ground.partition,
+        offset: record.offset,
+        timestamp: Time::from_millis(record.timestamp_ms),
+    }
+}
+
+impl Ground<'_> {
+    fn home(&self) -> Option<i32> {
+        self.decisions.homes.get(self.subject).copied()
+    }
+}
+
+impl Lane {
+    /// A subject that waits for nothing: before its first record, or from a cell on.
+    pub fn new(cell: Option<Cell>) -> Self {
+        Lane { cell, hold: None }
+    }
+
+    /// The cell so far; `None` before the first record that was folded.
+    pub fn cell(&self) -> Option<&Cell> {
+        self.cell.as_ref()
+    }
+
+    /// Why its records wait, if they do.
+    pub fn quarantine(&self) -> Option<&Quarantine> {
+        self.hold.as_ref().map(|hold| &hold.quarantine)
+    }
+
+    /// The numbers that its records wait for, where they do that because of a gap that may close by itself.
+    pub fn missing(&self) -> Option<&Missing> {
+        Some(&self.hold.as_ref()?.gap.as_ref()?.missing)
+    }
+
+    /// The cell, and why its records wait, if they do.
+    pub fn into_parts(self) -> (Option<Cell>, Option<Quarantine>) {
+        (self.cell, self.hold.map(|hold| hold.quarantine))
+    }
+
+    /// Takes the subject's next record, and tells what became of it; of several, where a gap closes.
+    pub fn take(&mut self, ground: &Ground<'_>, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_>)) {
+        let read = wire::decode(&record.record(ground.partition.topic), ground.parameters);
+        let Some(hold) = &mut self.hold else {
+            if let Err(rejection) = self.fold(ground, record, &read, tell) {
+                self.hold(ground, record, &read, rejection, Vec::new(), tell);
+            }
+            return;
+        };
+        hold.quarantine.waiting = hold.quarantine.waiting.saturating_add(1);
+        if hold.gap.as_mut().is_some_and(|gap| !gap.keep(record, &read)) {
+            hold.gap = None;
+        }
+        let closes = hold
+            .gap
+            .as_mut()
+            .is_some_and(|gap| read.as_ref().is_ok_and(|event| gap.missing.is_closed_by(event)));
+        let (at, event, fate) =
+            (record_at(ground, record), read.as_ref().ok(), Fate::Waits(hold.quarantine.offset));
+        tell(Step { at, event, fate, patch: None, cell: self.cell.as_ref() });
+        if closes {
+            self.close_the_gap(ground, tell);
+        }
+    }
+
+    fn fold(
+        &mut self,
+        ground: &Ground<'_>,
+        record: &Stored<'_>,
+        read: &Result<Event, Rejection>,
+        tell: &mut dyn FnMut(Step<'_>),
+    ) -> Result<(), Rejection> {
+        let at = record_at(ground, record);
+        let applied = apply(&mut self.cell, ground, record, read);
+        let replaced = match &applied {
+            Ok((_, Some(Patch { remedy: Remedy::Replace(text), .. }))) => {
+                replacement(ground, record, text).ok()
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let event = replaced.as_ref().or(read.as_ref().ok());
+        let (fate, patch) = match applied? {
+            (Past::Folded(effect), patch) => (Fate::Folded(effect), patch),
+            (Past::Skipped, patch) => (Fate::Skipped, patch),
+        };
+        tell(Step { at, event, fate, patch, cell: self.cell.as_ref() });
+        Ok(())
+    }
+
+    /// From here on the subject's records wait; `behind` are those that wait already.
+    fn hold(
+        &mut self,
+        ground: &Ground<'_>,
+        record: &Stored<'_>,
+        read: &Result<Event, Rejection>,
+        why: Rejection,
+        behind: Vec<Kept>,
+        tell: &mut dyn FnMut(Step<'_>),
+    ) {
+        let quarantine = Quarantine {
+            partition: ground.partition,
+            offset: record.offset,
+            class: why.class,
+            since: Time::from_millis(record.timestamp_ms),
+            waiting: u64::try_from(behind.len()).unwrap_or(u64::MAX),
+            heals: false,
+        };
+        let missing = match (why.class, read) {
+            (Class::SequenceGap, Ok(event)) => Missing::before(event, self.cell.as_ref(), ground.rules),
+            (_, _) => None,
+        };
+        let gap = missing.map(|missing| Gap::new(missing, Kept::new(record, read), behind));
+        self.hold = Some(Hold { quarantine, gap });
+        let (at, event, fate) = (record_at(ground, record), read.as_ref().ok(), Fate::SetAside(why));
+        tell(Step { at, event, fate, patch: None, cell: self.cell.as_ref() });
+    }
+
+    /// Folds what waits, as far as it may be folded now.
+    fn close_the_gap(&mut self, ground: &Ground<'_>, tell: &mut dyn FnMut(Step<'_>)) {
+        let Some(hold) = self.hold.take() else { return };
+        let Some(gap) = &hold.gap else { return self.hold = Some(hold) };
+        let mut records: VecDeque<Kept> = gap.records.iter().cloned().collect();
+        let Some(first) = records.pop_front() else { return self.hold = Some(hold) };
+        let read = wire::decode(&first.stored().record(ground.partition.topic), ground.parameters);
+        if !self.folds_with_the_missing(ground, &first.stored(), &read, &records, tell) {
+            self.hold = Some(hold);
+            return;
+        }
+        while let Some(kept) = records.pop_front() {
+            let record = kept.stored();
+            let read = wire::decode(&record.record(ground.partition.topic), ground.parameters);
+            if let Err(why) = self.fold(ground, &record, &read, tell)
+                && !self.folds_with_the_missing(ground, &record, &read, &records, tell)
+            {
+                return self.hold(ground, &record, &read, why, records.into(), tell);
+            }
+        }
+    }
+
+    /// Folds the events that a record with a gap waits for, and then the record; all of them or none.
+    fn folds_with_the_missing(
+        &mut self,
+        ground: &Ground<'_>,
+        record: &Stored<'_>,
+        read: &Result<Event, Rejection>,
+        behind: &VecDeque<Kept>,
+        tell: &mut dyn FnMut(Step<'_>),
+    ) -> bool {
+        let Ok(waits) = read else { return false };
+        let Some(missing) = Missing::before(waits, self.cell.as_ref(), ground.rules) else { return false };
+        let before = self.cell.clone();
+        let mut early = Vec::new();
+        for number in missing.range.clone() {
+            let Some((at, event, effect)) = self.fold_early(ground, &missing.source, number, behind) else {
+                self.cell = before;
+                return false;
+            };
+            early.push((at, event, effect, self.cell.clone()));
+        }
+        let mut steps_of_early = |tell: &mut dyn FnMut(Step<'_>)| {
+            for (at, event, effect, cell) in early.drain(..) {
+                let (event, fate, cell) = (Some(&event), Fate::Early(effect), cell.as_ref());
+                tell(Step { at, event, fate, patch: None, cell });
+            }
+        };
+        let folded = self.fold(ground, record, read, &mut |step| {
+            steps_of_early(tell);
+            tell(step);
+        });
+        if folded.is_err() {
+            self.cell = before;
+        }
+        folded.is_ok()
+    }
+
+    /// Folds the first record behind a gap that bears a number of the source and can be folded.
+    fn fold_early(
+        &mut self,
+        ground: &Ground<'_>,
+        source: &str,
+        number: u64,
+        behind: &VecDeque<Kept>,
+    ) -> Option<(RecordAt, Event, Effect)> {
+        behind.iter().filter(|kept| kept.bears(source, number)).find_map(|kept| {
+            let record = kept.stored();
+            let event = wire::decode(&record.record(ground.partition.topic), ground.parameters).ok()?;
+            let at = record_at(ground, &record);
+            let manner = Manner::Early;
+            let effect = fold_in(&mut self.cell, &event, &at, ground.home(), ground.rules, manner).ok()?;
+            Some((at, event, effect))
+        })
+    }
+}
+
+impl Missing {
+    /// What is missing before an event; `None` where that is nothing, or more than may be waited for.
+    pub fn before(event: &Event, cell: Option<&Cell>, rules: &Rules) -> Option<Missing> {
+        let range = number_due(cell, event, rules)..event.sequence?;
+        let count = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        (1..=GAP_RECORDS_MAX).contains(&count).then(|| Missing {
+            source: event.source.clone(),
+            left: range.clone().collect(),
+            range,
+        })
+    }
+
+    /// Notes an event behind the gap; tells whether it is one of those missing, and none is missing any more.
+    pub fn is_closed_by(&mut self, event: &Event) -> bool {
+        let one_of_them = event.sequence.is_some_and(|number| self.range.contains(&number));
+        if !one_of_them || event.source != self.source {
+            return false;
+        }
+        self.left.remove(&event.sequence.unwrap_or_default());
+        self.left.is_empty()
+    }
+}
+
+impl Gap {
+    fn new(mut missing: Missing, first: Kept, behind: Vec<Kept>) -> Self {
+        for kept in &behind {
+            if let Some((_, number)) = kept.numbered.as_ref().filter(|(source, _)| *source == missing.source)
+            {
+                missing.left.remove(number);
+            }
+        }
+        let mut records = Vec::with_capacity(behind.len().saturating_add(1));
+        records.push(first);
+        records.extend(behind);
+        let bytes = records.iter().map(Kept::bytes).fold(0, usize::saturating_add);
+        Gap { missing, records, bytes }
+    }
+
+    /// Whether there is room for the record, which is kept then.
+    fn keep(&mut self, record: &Stored<'_>, read: &Result<Event, Rejection>) -> bool {
+        let kept = Kept::new(record, read);
+        self.bytes = self.bytes.saturating_add(kept.bytes());
+        self.records.push(kept);
+        self.records.len() <= GAP_RECORDS_MAX && self.bytes <= GAP_BYTES_MAX
+    }
+}
+
+/// A record that waits.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    offset: Offset,
+    timestamp_ms: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+    numbered: Option<(CompactString, u64)>,
+}
+
+impl Kept {
+    fn new(record: &Stored<'_>, read: &Result<Event, Rejection>) -> Self {
+        let numbered = read.as_ref().ok().and_then(|event| Some((event.source.clone(), event.sequence?)));
+        Kept { numbered, ..Kept::from(record) }
+    }
+
+    /// The record, borrowed.
+    pub fn stored(&self) -> Stored<'_> {
+        Stored {
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect(),
+        }
+    }
+
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len().saturating_add(value.as_ref().map_or(0, Vec::len)));
+        let parts = [self.key.as_ref().map_or(0, Vec::len), self.value.as_ref().map_or(0, Vec::len)];
+        headers.chain(parts).fold(0, usize::saturating_add)
+    }
+
+    fn bears(&self, source: &str, number: u64) -> bool {
+        self.numbered.as_ref().is_some_and(|(its, bears)| *bears == number && its == source)
+    }
+}
+
+impl From<&Stored<'_>> for Kept {
+    fn from(record: &Stored<'_>) -> Self {
+        Kept {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record
+                .headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec)))
+                .collect(),
+            numbered: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        decisions::{Act, Decision},
+        domain::{AccountId, BalanceType, Currency, FOLD_VERSION, FingerprintKey, Topic},
+    };
+
+    const PARTITION: PartitionId = PartitionId { topic: Topic::Ledger, partition: 0 };
+
+    fn parameters() -> Parameters {
+        Parameters {
+            fold_version: FOLD_VERSION,
+            zone: "Europe/Prague".to_owned(),
+            event_window: 2,
+            value_bytes_max: 1 << 20,
+            depth_max: 64,
+            types_ignored: vec!["ledger.account.renamed.v1".to_owned()],
+            fingerprint_key: FingerprintKey([7; 16]),
+        }
+    }
+
+    /// A booked entry of 10^n crowns, so that a balance tells which ones are in it.
+    fn booked(n: u32, source: &str, sequence: Option<u64>) -> Value {
+        json!({
+            "specversion": "1.0",
+            "id": format!("00000000-0000-4000-8000-{n:012}"),
+            "source": source,
+            "type": "ledger.entry.booked.v1",
+            "subject": "A1",
+            "time": format!("2026-03-01T10:00:{n:02}Z"),
+            "sequence": sequence,
+            "data": {
+                "entry_id": format!("e{n}"), "account_id": "A1", "amount": 10_i64.pow(n).to_string(),
+                "currency": "CZK", "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
+            },
+        })
+    }
+
+    fn numbered(n: u32, sequence: u64) -> Value {
+        booked(n, "/one", Some(sequence))
+    }
+
+    fn unreadable() -> Value {
+        json!("no event")
+    }
+
+    fn log(events: &[Value]) -> Vec<Kept> {
+        let kept = |(offset, event): (i64, &Value)| Kept {
+            offset: Offset(offset),
+            timestamp_ms: 1_780_000_000_000,
+            key: Some(b"A1".to_vec()),
+            value: Some(event.to_string().into_bytes()),
+            headers: vec![("content-type".to_owned(), Some(wire::STRUCTURED.as_bytes().to_vec()))],
+            numbered: None,
+        };
+        (0..).zip(events).map(kept).collect()
+    }
+
+    fn decided(patches: &[(i64, Remedy)]) -> Decisions {
+        let mut decisions = Decisions::default();
+        for (offset, remedy) in patches {
+            let act = Act { who: "me".to_owned(), at: Time::from_millis(0), why: String::new() };
+            let (offset, key, remedy) = (Offset(*offset), Some("A1".to_owned()), remedy.clone());
+            decisions.adopt(Decision::Patch(Patch { partition: PARTITION, offset, key, remedy, act }));
+        }
+        decisions
+    }
+
+    struct World {
+        parameters: Parameters,
+        rules: Rules,
+        subject: Subject,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let parameters = parameters();
+            let rules = Rules::new(&parameters).unwrap();
+            World { parameters, rules, subject: Subject::Account(AccountId::parse("A1").unwrap()) }
+        }
+
+        /// Feeds records to a lane; what became of each, in order.
+        fn feed(&self, lane: &mut Lane, records: &[Kept], decisions: &Decisions) -> Vec<(i64, String)> {
+            let ground = Ground {
+                partition: PARTITION,
+                subject: &self.subject,
+                parameters: &self.parameters,
+                rules: &self.rules,
+                decisions,
+            };
+            let mut told = Vec::new();
+            for record in records {
+                lane.take(&ground, &record.stored(), &mut |step| {
+                    let fate = match &step.fate {
+                        Fate::Folded(effect) => format!("{:?}", effect.outcome),
+                        Fate::Early(_) => "Early".to_owned(),
+                        Fate::Skipped => "Skipped".to_owned(),
+                        Fate::SetAside(why) => why.class.name().to_owned(),
+                        Fate::Waits(_) => "waits".to_owned(),
+                    };
+                    told.push((step.at.offset.0, fate));
+                });
+            }
+            told
+        }
+
+        /// The log folded straight, with every decision known from the beginning.
+        fn straight(&self, events: &[Value], patches: &[(i64, Remedy)]) -> Lane {
+            let mut lane = Lane::default();
+            self.feed(&mut lane, &log(events), &decided(patches));
+            lane
+        }
+    }
+
+    fn balance(lane: &Lane) -> String {
+        let Some(Cell::Account(account)) = lane.cell() else { return "none".to_owned() };
+        let today = crate::domain::Day::parse("2026-03-02").unwrap();
+        let figure = account.figure(Currency::parse("CZK").unwrap(), BalanceType::Itbd, today);
+        figure.map_or("none".to_owned(), |figure| {
+            (figure.unwrap().amount.ten_thousandths() / 10_000).to_string()
+        })
+    }
+
+    #[test]
+    fn a_gap_closes_when_the_missing_number_arrives() {
+        let world = World::new();
+        let rows: &[(&[u64], &str)] = &[
+            (&[1, 3, 2], "111"),
+            (&[1, 3, 4, 5, 2], "11111"),
+            (&[3, 2, 1], "111"),
+            (&[4, 1, 3, 2], "1111"),
+            // Two gaps, the second behind the first.
+            (&[1, 3, 6, 2, 4, 5], "111111"),
+            (&[2, 1, 4, 3, 6, 5], "111111"),
+            // The same event again, before and behind its place.
+            (&[1, 3, 3, 2, 2], "1111"),
+        ];
+        for (numbers, expected) in rows {
+            let events: Vec<Value> =
+                numbers.iter().map(|n| numbered(u32::try_from(*n).unwrap() - 1, *n)).collect();
+            let lane = world.straight(&events, &[]);
+            let distinct = numbers.iter().collect::<std::collections::BTreeSet<_>>().len();
+            assert_eq!(balance(&lane), &"1".repeat(distinct)[..], "{numbers:?} {expected}");
+            assert_eq!(lane.quarantine(), None, "{numbers:?}");
+            assert_eq!(lane.cell().unwrap().applied(), Offset(i64::try_from(numbers.len()).unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_a_gap_closes_is_told_record_by_record() {
+        let world = World::new();
+        let events = [numbered(0, 1), numbered(2, 3), booked(5, "/two", None), numbered(1, 2)];
+        let told = world.feed(&mut Lane::default(), &log(&events), &Decisions::default());
+        let told: Vec<(i64, &str)> = told.iter().map(|(offset, fate)| (*offset, fate.as_str())).collect();
+        let expected = [
+            (0, "Applied"),
+            (1, "sequence-gap"),
+            (2, "waits"),
+            (3, "waits"),
+            (3, "Early"),
+            (1, "Applied"),
+            (2, "Applied"),
+            (3, "Ignored(Duplicate)"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_gap_that_closes_on_another_fault_holds_the_key_there() {
+        let world = World::new();
+        let fault = booked(3, "/one", Some(9));
+        let events = [numbered(0, 1), numbered(2, 3), unreadable(), fault, numbered(1, 2), numbered(4, 4)];
+        let lane = world.straight(&events, &[]);
+        let held = lane.quarantine().unwrap();
+        assert_eq!((held.offset, held.class, held.waiting), (Offset(2), Class::NotCloudevents, 3));
+        assert_eq!(balance(&lane), "111");
+    }
+
+    #[test]
+    fn a_gap_that_cannot_close_leaves_the_cell_as_it_was() {
+        let world = World::new();
+        let mut repeated = numbered(0, 3);
+        repeated["data"]["amount"] = json!("7");
+        let rows: [&[Value]; 3] = [
+            // One of two is still missing.
+            &[numbered(0, 1), numbered(3, 4), numbered(1, 2)],
+            &[numbered(0, 1), numbered(3, 4), numbered(2, 3), numbered(2, 3)],
+            // The record with the gap cannot be folded even so: its entry is known with another amount.
+            &[numbered(0, 1), repeated, numbered(1, 2)],
+        ];
+        for events in rows {
+            let lane = world.straight(events, &[]);
+            let held = lane.quarantine().unwrap();
+            assert_eq!((held.offset, held.class), (Offset(1), Class::SequenceGap));
+            assert_eq!(held.waiting, events.len() as u64 - 2);
+            assert_eq!((balance(&lane).as_str(), lane.cell().unwrap().applied()), ("1", Offset(1)));
+        }
+    }
+
+    #[test]
+    fn each_remedy_gets_past_its_record_and_no_other() {
+        let world = World::new();
+        let replaced = booked(3, "/one", Some(2)).to_string();
+        let late = json!("2026-02-01T00:00:00Z");
+        let unverifiable = {
+            let mut event = booked(4, "/two", None);
+            event["time"] = late;
+            event
+        };
+        let many = || (5..8).map(|n| booked(n, "/two", None));
+        let mut after_many: Vec<Value> = many().collect();
+        after_many.push(unverifiable);
+        after_many.push(booked(0, "/two", None));
+        after_many[4]["time"] = json!("2026-03-01T10:00:30Z");
+        let rows: Vec<(&str, Vec<Value>, Remedy, &str, bool)> = vec![
+            (
+                "an unreadable one skipped",
+                vec![numbered(0, 1), unreadable(), numbered(2, 3)],
+                Remedy::Skip,
+                "101",
+                true,
+            ),
+            (
+                "once only",
+                vec![numbered(0, 1), unreadable(), numbered(2, 3), numbered(4, 5)],
+                Remedy::Skip,
+                "101",
+                false,
+            ),
+            (
+                "the first of a subject skipped",
+                vec![unreadable(), numbered(2, 3)],
+                Remedy::Skip,
+                "none",
+                true,
+            ),
+            (
+                "replaced",
+                vec![numbered(0, 1), unreadable(), numbered(2, 3)],
+                Remedy::Replace(replaced),
+                "1101",
+                true,
+            ),
+            (
+                "a gap skipped uses up its number",
+                vec![numbered(0, 1), numbered(2, 3), numbered(3, 4)],
+                Remedy::Skip,
+                "1001",
+                true,
+            ),
+            (
+                "a gap accepted",
+                vec![numbered(0, 1), numbered(2, 3), numbered(3, 4)],
+                Remedy::Accept,
+                "1101",
+                true,
+            ),
+            ("a late one accepted", after_many.clone(), Remedy::Accept, "11110001", true),
+            ("a late one skipped", after_many, Remedy::Skip, "11100001", true),
+            (
+                "tried again in vain",
+                vec![numbered(0, 1), numbered(2, 3), numbered(3, 4)],
+                Remedy::Retry,
+                "1",
+                false,
+            ),
+        ];
+        for (name, events, remedy, expected, free) in rows {
+            let poison = world.straight(&events, &[]).quarantine().unwrap_or_else(|| panic!("{name}")).offset;
+            let lane = world.straight(&events, &[(poison.0, remedy)]);
+            let figure = if name.starts_with("the first") { "100" } else { expected };
+            assert_eq!(balance(&lane), figure, "{name}");
+            assert_eq!(lane.quarantine().is_none(), free, "{name}: {:?}", lane.quarantine());
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_is_a_conflict_when_it_comes_after_all() {
+        let world = World::new();
+        let events = [numbered(0, 1), numbered(2, 4), numbered(1, 2)];
+        for remedy in [Remedy::Accept, Remedy::Skip] {
+            let lane = world.straight(&events, &[(1, remedy)]);
+            assert_eq!(lane.quarantine().unwrap().class, Class::Conflict);
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_ignored_uses_up_its_number_and_makes_no_subject() {
+        let world = World::new();
+        let ignored = |n, sequence: Option<u64>| {
+            let mut event = booked(n, "/one", sequence);
+            event["type"] = "ledger.account.renamed.v1".into();
+            event["data"] = Value::Null;
+            event
+        };
+        let lane = world.straight(&[ignored(1, None)], &[]);
+        assert!(lane.cell().is_none() && lane.quarantine().is_none());
+        let lane =
+            world.straight(&[numbered(0, 1), ignored(1, Some(2)), numbered(2, 3), ignored(3, None)], &[]);
+        assert_eq!((balance(&lane).as_str(), lane.quarantine()), ("101", None));
+        assert_eq!(lane.cell().unwrap().applied(), Offset(4));
+        let lane = world.straight(&[numbered(0, 1), ignored(1, Some(3))], &[]);
+        assert_eq!(lane.quarantine().unwrap().class, Class::SequenceGap);
+    }
+
+    /// A generator of small numbers: the same seed gives the same log.
+    struct Seeded(u64);
+
+    impl Seeded {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % bound
+        }
+    }
+
+    #[test]
+    fn a_decision_that_comes_late_gives_the_same_as_one_known_from_the_beginning() {
+        let world = World::new();
+        let mut redriven = 0;
+        for seed in 0..3_000 {
+            let mut random = Seeded(seed);
+            let length = 4 + random.below(8);
+            let mut next = [1_u64; 2];
+            let mut events: Vec<Value> = (0..length)
+                .map(|n| match random.below(6) {
+                    0 => unreadable(),
+                    1 => booked(u32::try_from(n).unwrap(), "/three", None),
+                    _ => {
+                        let of = usize::try_from(random.below(2)).unwrap();
+                        let number = next[of];
+                        next[of] += 1;
+                        booked(u32::try_from(n).unwrap(), ["/one", "/two"][of], Some(number))
+                    }
+                })
+                .collect();
+            for at in 1..events.len() {
+                if random.below(3) == 0 {
+                    events.swap(at - 1, at);
+                }
+            }
+            let records = log(&events);
+
+            // The owner: folds what it may, notes where the key waits, and folds the key again from there when a
+            // decision comes, at a moment of its own.
+            let mut patches: Vec<(i64, Remedy)> = Vec::new();
+            let mut lane = Lane::default();
+            for (at, record) in records.iter().enumerate() {
+                world.feed(&mut lane, std::slice::from_ref(record), &decided(&patches));
+                let Some(held) = lane.quarantine().filter(|_| random.below(4) == 0) else { continue };
+                let from = held.offset.0;
+                let n = u32::try_from(from).unwrap();
+                let remedy = match random.below(4) {
+                    0 => Remedy::Retry,
+                    1 => Remedy::Skip,
+                    2 => Remedy::Accept,
+                    _ => Remedy::Replace(booked(n, "/three", None).to_string()),
+                };
+                patches.push((from, remedy));
+                // What the store holds is the cell alone.
+                let cell = lane.cell().map(|cell| match cell {
+                    Cell::Account(_) => {
+                        Cell::Account(Box::new(Cell::decode_account(&cell.encode()).unwrap()))
+                    }
+                    Cell::Customer(_) => panic!("a customer"),
+                });
+                lane = Lane::new(cell);
+                let again = &records[usize::try_from(from).unwrap()..=at];
+                world.feed(&mut lane, again, &decided(&patches));
+                redriven += 1;
+            }
+            let straight = world.straight(&events, &patches);
+            assert_eq!(lane.cell(), straight.cell(), "seed {seed}: {patches:?}");
+            assert_eq!(lane.quarantine(), straight.quarantine(), "seed {seed}: {patches:?}");
+        }
+        assert!(redriven > 1_000, "{redriven}");
+    }
+}
