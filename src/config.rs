@@ -7,14 +7,19 @@
 mod check;
 mod keys;
 mod load;
+mod transport;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{BalanceType, FOLD_VERSION, FingerprintKey, Parameters};
+use crate::{
+    domain::{BalanceType, FOLD_VERSION, FingerprintKey, Parameters},
+    tls,
+};
 
 pub use load::{ConfigError, Fault, PREFIX};
+pub use transport::{ApiTls, ClientCertificates, ClientTls, Jwt, KafkaSecurity, Sasl, Sentinel};
 
 /// The whole file. Not `Debug`: it holds secrets.
 #[derive(Clone, Deserialize, Serialize)]
@@ -58,6 +63,12 @@ pub struct Kafka {
     pub decisions_topic: String,
     /// Replication of the two topics that are created where missing.
     pub replication_factor: i32,
+    /// Whether the brokers are spoken to by TLS.
+    pub security: KafkaSecurity,
+    /// The certificates of `security = "tls"`.
+    pub tls: ClientTls,
+    /// Who this program is to them.
+    pub sasl: Sasl,
     /// Settings handed to librdkafka as they are, over all others.
     pub properties: BTreeMap<String, String>,
 }
@@ -66,8 +77,14 @@ pub struct Kafka {
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redis {
-    /// `redis://[user:password@]host:port/[db]`.
+    /// `redis://[user:password@]host:port/[db]`, `rediss://` by TLS.
     pub url: String,
+    /// The file with the password, where the URL has none.
+    pub password_file: Option<PathBuf>,
+    /// The certificates of `rediss://`.
+    pub tls: ClientTls,
+    /// The sentinels that know the primary.
+    pub sentinel: Sentinel,
     /// The first part of every key, with its hash tag.
     pub prefix: String,
     /// How long a writer waits for a reply.
@@ -150,6 +167,14 @@ pub struct Api {
     pub profiles: Vec<ProfileConfig>,
     /// Tokens of view two.
     pub tokens: Vec<TokenConfig>,
+    /// Providers of view two whose tokens an issuer signs.
+    pub providers: Vec<ProviderConfig>,
+    /// Providers that are not let in, whatever they bear.
+    pub blocked: Vec<String>,
+    /// Tokens that an issuer signed.
+    pub jwt: Jwt,
+    /// HTTPS.
+    pub tls: ApiTls,
     /// How long a verified password is remembered.
     pub credential_cache_ms: u64,
     /// How long open requests may take after a stop.
@@ -214,6 +239,16 @@ pub struct TokenConfig {
     pub expires: Option<String>,
 }
 
+/// A provider of view two whose tokens an issuer signs.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// `client_id` of its tokens.
+    pub client_id: String,
+    /// SHA-256 of its API key, in hexadecimal.
+    pub api_key_sha256: String,
+}
+
 /// Liveness, readiness and metrics.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -256,6 +291,9 @@ impl Config {
                 MASK.clone_into(value);
             }
         }
+        for provider in &mut masked.api.providers {
+            MASK.clone_into(&mut provider.api_key_sha256);
+        }
         for user in &mut masked.api.users {
             MASK.clone_into(&mut user.password_hash);
         }
@@ -274,6 +312,53 @@ impl std::fmt::Debug for Kafka {
             .field("group", &self.group)
             .finish_non_exhaustive()
     }
+}
+
+impl Config {
+    /// Whether every file that it names can be read, and holds no secret for others: told by key.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        let (kafka, redis, api) = (&self.kafka, &self.redis, &self.api);
+        let secrets = [
+            ("kafka.tls.key_file", &kafka.tls.key_file),
+            ("kafka.sasl.password_file", &kafka.sasl.password_file),
+            ("redis.tls.key_file", &redis.tls.key_file),
+            ("redis.password_file", &redis.password_file),
+            ("redis.sentinel.password_file", &redis.sentinel.password_file),
+            ("api.tls.key_file", &api.tls.key_file),
+        ];
+        let others = [
+            ("kafka.tls.ca_file", &kafka.tls.ca_file),
+            ("kafka.tls.certificate_file", &kafka.tls.certificate_file),
+            ("redis.tls.ca_file", &redis.tls.ca_file),
+            ("redis.tls.certificate_file", &redis.tls.certificate_file),
+            ("api.tls.certificate_file", &api.tls.certificate_file),
+            ("api.tls.client_ca_file", &api.tls.client_ca_file),
+            ("api.jwt.jwks_ca_file", &api.jwt.jwks_ca_file),
+        ];
+        let secret = |path: &PathBuf| tls::read_secret(path).map(|_| ()).map_err(|e| e.to_string());
+        let other = |path: &PathBuf| {
+            std::fs::File::open(path).map(|_| ()).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let faults: Vec<_> = secrets
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, secret(path.as_ref()?))))
+            .chain(others.into_iter().filter_map(|(key, path)| Some((key, other(path.as_ref()?)))))
+            .filter_map(|(key, read)| Some(Fault::new(key, format!("cannot be used: {}", read.err()?))))
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+    }
+
+    /// Whether it holds a password or a key as it stands: hashes open nothing, and are none.
+    pub(crate) fn holds_secrets(&self) -> bool {
+        let login = self.redis.url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+        login.is_some_and(|(login, _)| login.contains(':'))
+            || self.kafka.properties.keys().any(|name| is_secret_property(name) && !is_location(name))
+    }
+}
+
+/// Whether a property names a file, and not what is in it.
+fn is_location(name: &str) -> bool {
+    name.ends_with(".location")
 }
 
 /// Whether a property of librdkafka may hold a secret, by its name.
@@ -346,6 +431,9 @@ impl Default for Kafka {
             dead_letter_topic: "projection.dead-letters".to_owned(),
             decisions_topic: "projection.decisions".to_owned(),
             replication_factor: 1,
+            security: KafkaSecurity::Plain,
+            tls: ClientTls::default(),
+            sasl: Sasl::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -355,6 +443,9 @@ impl Default for Redis {
     fn default() -> Self {
         Redis {
             url: "redis://127.0.0.1:6379/".to_owned(),
+            password_file: None,
+            tls: ClientTls::default(),
+            sentinel: Sentinel::default(),
             prefix: "{bp}".to_owned(),
             write_timeout_ms: 5_000,
             read_timeout_ms: 500,
@@ -398,6 +489,10 @@ impl Default for Api {
             users: Vec::new(),
             profiles: Vec::new(),
             tokens: Vec::new(),
+            providers: Vec::new(),
+            blocked: Vec::new(),
+            jwt: Jwt::default(),
+            tls: ApiTls::default(),
             credential_cache_ms: 60_000,
             shutdown_ms_max: 10_000,
             unattended_reads_max: 4,
@@ -460,7 +555,11 @@ mod tests {
             Some(rest) if is_key(rest) => format!("{rest}\n"),
             Some(_) | None => format!("{line}\n"),
         };
-        EXAMPLE.lines().map(line).collect()
+        let text: String = EXAMPLE.lines().map(line).collect();
+        // Certificates go with TLS, and a primary with sentinels.
+        text.replace("security = \"plain\"", "security = \"tls\"")
+            .replace("\"redis://", "\"rediss://")
+            .replace("nodes = []", "nodes = [\"127.0.0.1:26379\"]")
     }
 
     fn names(prefix: &str, value: &toml::Value, into: &mut BTreeSet<String>) {
@@ -482,7 +581,7 @@ mod tests {
         names("", &toml::Value::Table(example), &mut in_example);
         names("", &toml::Value::Table(default.clone()), &mut in_default);
         // What has no default stands commented out.
-        for empty in ["api.users", "api.profiles", "api.tokens"] {
+        for empty in ["api.users", "api.profiles", "api.tokens", "api.providers"] {
             assert!(in_default.remove(empty));
         }
         assert_eq!(in_example, in_default);
@@ -516,6 +615,8 @@ mod tests {
                 ("BALANCE_PROJECTOR__API__BALANCE_TYPES", "[\"CLAV\", \"ITBD\"]"),
                 ("BALANCE_PROJECTOR__API__PROFILES", "[{ id = \"p\" }]"),
                 ("BALANCE_PROJECTOR__PROJECTOR__WORKERS", "3"),
+                ("BALANCE_PROJECTOR__API__JWT__LEEWAY_S", "7"),
+                ("BALANCE_PROJECTOR__API__TLS__CLIENT_CERTIFICATES", "optional"),
                 ("BALANCE_PROJECTOR__KAFKA__PROPERTIES__CLIENT_ID", "seven"),
                 ("BALANCE_PROJECTOR_CONFIG", "another.toml"),
                 ("HOME", "/"),
@@ -527,6 +628,8 @@ mod tests {
         assert_eq!(config.api.balance_types, [BalanceType::Clav, BalanceType::Itbd]);
         assert_eq!(config.api.profiles[0].id, "p");
         assert_eq!(config.projector.workers, 3);
+        assert_eq!(config.api.jwt.leeway_s, 7);
+        assert_eq!(config.api.tls.client_certificates, ClientCertificates::Optional);
         assert_eq!(config.kafka.properties["client.id"], "seven");
     }
 
@@ -652,6 +755,41 @@ mod tests {
             ("[log]\nlevel = \"loud\"", "log.level was \"loud\", may be error, warn"),
             ("[log]\nformat = \"xml\"", "log.format was \"xml\", may be one of \"text\", \"json\""),
             ("generation 1", "is not TOML, line 1"),
+            ("[kafka]\nsecurity = \"ssl\"", "kafka.security was \"ssl\", may be one of \"plain\", \"tls\""),
+            ("[kafka.tls]\nca_file = \"x\"", "kafka.tls goes with kafka.security = \"tls\""),
+            ("[kafka.sasl]\nmechanism = \"PLAIN\"", "kafka.sasl has mechanism, username and password_file"),
+            ("[kafka.sasl]\nmechanism = \"GSSAPI\"", "kafka.sasl.mechanism was \"GSSAPI\""),
+            ("[redis]\nurl = \"http://h/\"", "redis.url may be redis://"),
+            ("[redis]\nurl = \"rediss://h/#insecure\"", "redis.url may be redis://"),
+            (
+                "[redis]\nurl = \"redis://u:p@h/\"\npassword_file = \"f\"",
+                "redis.password_file may not be set beside a password in redis.url",
+            ),
+            ("[redis.tls]\nca_file = \"x\"", "redis.tls goes with a redis.url that begins with rediss://"),
+            ("[redis.sentinel]\nprimary = \"p\"", "redis.sentinel.primary goes with nodes"),
+            (
+                "[redis.sentinel]\nnodes = [\"h\"]\nprimary = \"p\"",
+                "redis.sentinel.nodes[0] was \"h\", may be host:port",
+            ),
+            ("[api.jwt]\nissuer = \"i\"", "api.jwt has issuer, audience and jwks: all are set, or none"),
+            (
+                "[api.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"http://id.example/\"",
+                "api.jwt.jwks was \"http://id.example/\", may be the path of a file, https://",
+            ),
+            ("[api.jwt]\nalgorithms = [\"HS256\"]", "api.jwt.algorithms was [\"HS256\"]"),
+            (
+                "[api.jwt]\nleeway_s = 301",
+                "api.jwt.leeway_s was 301, may be an integer from 0 to 300 (seconds)",
+            ),
+            ("[api.jwt]\nissuers = \"i\"", "api.jwt.issuers is no key; the keys here are issuer, audience"),
+            ("[api.tls]\ncertificate_file = \"c\"", "api.tls.key_file goes with certificate_file"),
+            ("[api.tls]\nmatch_organisation = true", "api.tls.match_organisation goes with client_ca_file"),
+            (
+                "[api.tls]\nmatch_organisation = \"yes\"",
+                "api.tls.match_organisation was \"yes\", may be true or false",
+            ),
+            ("[api]\nblocked = [\"a b\"]", "api.blocked[0] was \"a b\", may be a client_id"),
+            ("[[api.providers]]\nclient_id = \"x\"", "api.providers[0].api_key_sha256 is missing"),
         ];
         for (text, expected) in rows {
             let faults = faults(text, &[]);
@@ -698,7 +836,7 @@ mod tests {
     #[test]
     fn an_error_echoes_no_secret() {
         let rows = [
-            "[redis]\nurl = \"rediss://user:hunter2@h:1/\"",
+            "[redis]\nurl = \"http://user:hunter2@h:1/\"",
             "[redis]\nurl = [\"hunter2\"]",
             "[redis]\nurl = \"redis://u:hunter2@h:1/\" trailing",
             "[kafka.properties]\n\"sasl.password\" = \"x\"\n\"ssl.key.pem\" = [\"hunter2\"]",

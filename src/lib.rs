@@ -14,6 +14,7 @@
 //! | [`compare`] | exact comparison of generations, and of a generation with the log |
 //! | [`ops`] | the operator's commands, one file each |
 //! | [`config`] | every setting, validated once |
+//! | [`tls`] | certificates, keys and passwords from files |
 //! | [`telemetry`] | logs, and every metric's name |
 //!
 //! `api` knows nothing of `source` and `projector`: they meet in the store alone.
@@ -28,4 +29,5 @@ pub mod projector;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

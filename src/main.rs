@@ -2,9 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use balance_projector::ops::{
-    self, audit, check_config, demo, explain, generate, generations, hash_password, pause, project, publish,
-    rebuild, run, serve, status,
+use balance_projector::{
+    ops::{
+        self, audit, check_config, demo, explain, generate, generations, hash_password, pause, project,
+        publish, rebuild, run, serve, status,
+    },
+    tls,
 };
 use clap::{Parser, Subcommand};
 
@@ -60,12 +63,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    tls::install();
     let Cli { config, command } = Cli::parse();
-    let config = || ops::load(config.as_deref());
+    let path = config;
+    let config = || ops::load(path.as_deref());
     ops::exit(match command {
         Command::Project => config().and_then(|c| ops::role(&c.log.clone(), project::run(c))),
-        Command::Serve => config().and_then(|c| ops::role(&c.log.clone(), serve::run(c))),
-        Command::Run => config().and_then(|c| ops::role(&c.log.clone(), run::run(c))),
+        Command::Serve => config().and_then(|c| ops::role(&c.log.clone(), serve::run(c, path.clone()))),
+        Command::Run => config().and_then(|c| ops::role(&c.log.clone(), run::run(c, path.clone()))),
         Command::Demo(args) => ops::role(&demo::log(), demo::run(args)),
         Command::Explain(args) => config().and_then(|c| ops::block_on(explain::run(c, args))),
         Command::Publish(args) => config().and_then(|c| publish::run(&c, &args)),

@@ -62,6 +62,9 @@ pub mod metric {
         REQUESTS = "requests", "Requests answered [view, status]";
         REQUESTS_UNAVAILABLE = "requests_unavailable", "Requests answered with 503 [view, reason]";
         REFUSALS = "refusals", "Requests refused for what the caller is or asks for [view, reason]";
+        TLS_HANDSHAKES_FAILED = "tls_handshakes_failed", "TLS handshakes that failed, for a bad certificate or for none";
+        TLS_CERTIFICATE_ENDS = "tls_certificate_ends_timestamp_seconds", "When the server's certificate ends, in seconds since 1970";
+        RELOADS = "reloads", "Reloads of credentials and certificates [result]";
         SEVERAL_CURRENCIES = "several_currencies", "Answers without a balance because the customer's dues are in several currencies";
         REQUEST_SECONDS = "request_seconds", "How long an answer took [view]";
         REQUESTS_OPEN = "requests_open", "Requests being answered";

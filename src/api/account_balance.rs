@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{
     auth::NotLetIn,
+    connections::Peer,
     freshness::RestsOn,
     headers::{Parameter, Single, accepts_json, is_json, parameter, percent_decoded, single, visible},
     metrics, min_position,
@@ -146,8 +147,9 @@ async fn balances(
     if !reply::is_read(&request.method) {
         return Err(Refused::Method);
     }
+    let access = api.access.load_full();
     let provider =
-        api.bearer.provider(&request.headers, api.clock.now()).map_err(|refused| match refused {
+        access.bearer.provider(&request.headers, api.clock.now()).await.map_err(|refused| match refused {
             NotLetIn::Unauthorised(reason) => Refused::Unauthorised(reason),
             NotLetIn::Forbidden(reason, who) => {
                 *caller = Some(who);
@@ -156,6 +158,9 @@ async fn balances(
             NotLetIn::Busy(reason) => Refused::Unavailable(reason),
         })?;
     *caller = Some(provider.client_id.clone());
+    if access.match_organisation && !is_of(request.extensions.get::<Peer>(), &request.headers) {
+        return Err(Refused::Forbidden(Reason::Organisation));
+    }
     // Taken by every request, told in its place: what is wrong with a request is told first.
     let token = api.provider_buckets.take(&provider.client_id, settings.provider_rate, Instant::now());
 
@@ -220,6 +225,12 @@ async fn balances(
     let drift = account.drifts().into_iter().filter(|drift| asked.contains(&drift.currency));
     let drift = drift.map(|drift| drift.as_of).min();
     Ok(Served { tag: super::etag::weak(&body), body, basis, incomplete_since, drift })
+}
+
+/// Whether the client's certificate names the organisation of `TPP-Name`; a missing name is told as such.
+fn is_of(peer: Option<&Peer>, request: &HeaderMap) -> bool {
+    let Single::Once(name) = single(request, &TPP_NAME) else { return true };
+    peer.is_some_and(|peer| peer.organisations.iter().any(|own| own.as_bytes() == name.as_bytes()))
 }
 
 /// Whether the account's holder takes part in the request.

@@ -69,7 +69,8 @@ impl Admin {
 
     /// Serves until the token is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
-        connections::serve(self.listener, router(self.routes), Bounds::default(), shutdown, GRACE).await;
+        connections::serve(self.listener, None, router(self.routes), Bounds::default(), shutdown, GRACE)
+            .await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     headers::{Single, single},
+    jwt::{Checked, JwtAuth, Untaken},
     refusal::Reason,
     unavailable::Unavailable,
 };
@@ -57,12 +58,20 @@ impl Profile {
     }
 }
 
-/// A third-party provider: the bearer of a static token.
+/// A third-party provider, and what its token lets it read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Who it is.
+    pub client_id: String,
+    /// The accounts of the consent.
+    pub accounts: HashSet<AccountId>,
+}
+
+/// The bearer of a static token.
 #[derive(Clone)]
 pub struct TokenUser {
-    pub(super) client_id: String,
+    pub(super) provider: Arc<Provider>,
     pub(super) api_key_sha256: [u8; 32],
-    pub(super) accounts: HashSet<AccountId>,
     pub(super) expires: Option<Time>,
 }
 
@@ -73,7 +82,7 @@ pub enum NotLetIn {
     Unauthorised(Reason),
     /// Right, but of no use: the verified caller, and why.
     Forbidden(Reason, String),
-    /// Too many others wait.
+    /// Whether it is right cannot be told now: too many others wait, or the issuer cannot be asked.
     Busy(Unavailable),
 }
 
@@ -174,36 +183,73 @@ impl BasicAuth {
     }
 }
 
-/// Verifies static Bearer tokens together with their API keys.
+/// Who may read view two.
+#[derive(Clone, Default)]
+pub struct Providers {
+    /// Bearers of static tokens, by the SHA-256 of the token.
+    pub tokens: HashMap<[u8; 32], TokenUser>,
+    /// The SHA-256 of the API key of those whose tokens an issuer signs.
+    pub api_keys: HashMap<String, [u8; 32]>,
+    /// Who is not let in, whatever is borne.
+    pub blocked: HashSet<String>,
+}
+
+/// Verifies Bearer tokens together with their API keys.
 pub struct BearerAuth {
-    tokens: HashMap<[u8; 32], TokenUser>,
+    providers: Providers,
+    jwt: Option<JwtAuth>,
 }
 
 impl BearerAuth {
-    /// Takes the tokens by their SHA-256.
-    pub fn new(tokens: HashMap<[u8; 32], TokenUser>) -> Self {
-        BearerAuth { tokens }
+    /// Takes who may read, and the issuer whose tokens are taken.
+    pub fn new(providers: Providers, jwt: Option<JwtAuth>) -> Self {
+        BearerAuth { providers, jwt }
+    }
+
+    /// The issuer's part.
+    pub fn jwt(&self) -> Option<&JwtAuth> {
+        self.jwt.as_ref()
     }
 
     /// The provider whose token and API key the request bears.
-    pub fn provider(&self, headers: &HeaderMap, now: Time) -> Result<&TokenUser, NotLetIn> {
+    pub async fn provider(&self, headers: &HeaderMap, now: Time) -> Result<Arc<Provider>, NotLetIn> {
+        let none = NotLetIn::Unauthorised(Reason::NoCredentials);
         let (Single::Once(token), Single::Once(api_key)) =
             (single(headers, &AUTHORIZATION), single(headers, &API_KEY))
         else {
-            return Err(NotLetIn::Unauthorised(Reason::NoCredentials));
+            return Err(none);
         };
-        let none = NotLetIn::Unauthorised(Reason::NoCredentials);
-        let token = credentials(token, b"Bearer").ok_or(none)?;
+        let Some(token) = credentials(token, b"Bearer") else { return Err(none) };
         // Looked up by digest: how long that takes tells of a digest, not of a token.
-        let known = self.tokens.get(&sha256(token)).ok_or(NotLetIn::Unauthorised(Reason::UnknownToken))?;
-        let same_key = known.api_key_sha256.ct_eq(&sha256(api_key.as_bytes()));
-        if !bool::from(same_key) {
+        let (provider, useless, expected) = if let Some(known) = self.providers.tokens.get(&sha256(token)) {
+            let expired = known.expires.is_some_and(|expires| expires <= now).then_some(Reason::Expired);
+            (Arc::clone(&known.provider), expired, Some(&known.api_key_sha256))
+        } else if let Some(jwt) = self.jwt.as_ref().filter(|_| token.contains(&b'.')) {
+            let Checked { provider, useless } = jwt.provider(token, now).await?;
+            let expected = self.providers.api_keys.get(&provider.client_id);
+            (provider, useless, expected)
+        } else {
+            return Err(NotLetIn::Unauthorised(Reason::UnknownToken));
+        };
+        let same_key = expected.is_some_and(|key| bool::from(key.ct_eq(&sha256(api_key.as_bytes()))));
+        if !same_key {
             return Err(NotLetIn::Unauthorised(Reason::WrongApiKey));
         }
-        if known.expires.is_some_and(|expires| expires <= now) {
-            return Err(NotLetIn::Forbidden(Reason::Expired, known.client_id.clone()));
+        let blocked = self.providers.blocked.contains(&provider.client_id).then_some(Reason::Blocked);
+        match useless.or(blocked) {
+            None => Ok(provider),
+            Some(Reason::NotYetValid) => Err(NotLetIn::Unauthorised(Reason::NotYetValid)),
+            Some(reason) => Err(NotLetIn::Forbidden(reason, provider.client_id.clone())),
         }
-        Ok(known)
+    }
+}
+
+impl From<Untaken> for NotLetIn {
+    fn from(untaken: Untaken) -> Self {
+        match untaken {
+            Untaken::Bad(reason) => NotLetIn::Unauthorised(reason),
+            Untaken::Unknown(reason) => NotLetIn::Busy(reason),
+        }
     }
 }
 

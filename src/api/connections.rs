@@ -11,15 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use axum::{Router, body::Body};
-use http::Request;
+use http::{
+    HeaderValue, Request,
+    header::{CONNECTION, TRANSFER_ENCODING},
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
@@ -51,6 +57,7 @@ impl Default for Bounds {
 /// open after `grace` is cut off.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     router: Router,
     bounds: Bounds,
     shutdown: CancellationToken,
@@ -72,9 +79,10 @@ pub async fn serve(
         match accepted {
             Ok((stream, _peer)) => {
                 let (router, shutdown, cut_off) = (router.clone(), shutdown.clone(), cut_off.clone());
+                let tls = tls.clone();
                 connections.spawn(async move {
                     tokio::select! {
-                        () = connection(stream, router, bounds, shutdown) => {}
+                        () = secured(stream, tls, router, bounds, shutdown) => {}
                         () = cut_off.cancelled() => {}
                     }
                     drop(slot);
@@ -96,17 +104,82 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, bounds: Bounds, shutdown: CancellationToken) {
+/// The certificate in use, which may be replaced: connections that are open keep theirs.
+pub struct Tls {
+    config: ArcSwap<ServerConfig>,
+    failed: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Tls {
+    /// Tells of each handshake that fails.
+    pub fn new(config: Arc<ServerConfig>, failed: Box<dyn Fn() + Send + Sync>) -> Self {
+        Tls { config: ArcSwap::new(config), failed }
+    }
+
+    /// Takes another certificate for connections to come.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        self.config.store(config);
+    }
+}
+
+/// Who connected, by the certificate that was verified.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The organisations that its subject names; none without a certificate.
+    pub organisations: Arc<[String]>,
+}
+
+async fn secured(
+    stream: TcpStream,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+) {
     // Answers are one short packet: waiting for more to send would only delay them.
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let Some(tls) = tls else { return connection(stream, Peer::default(), router, bounds, shutdown).await };
+    let handshake = TlsAcceptor::from(tls.config.load_full()).accept(stream);
+    let stream = tokio::select! {
+        shaken = tokio::time::timeout(bounds.headers, handshake) => match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                return (tls.failed)();
+            }
+            Err(_late) => return (tls.failed)(),
+        },
+        () = shutdown.cancelled() => return,
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let organisations = certificate.map(|certificate| crate::tls::organisations(certificate));
+    let peer = Peer { organisations: organisations.unwrap_or_default().into() };
+    connection(stream, peer, router, bounds, shutdown).await;
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    peer: Peer,
+    router: Router,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+) {
     let activity = Arc::new(Activity::new());
     let service = service_fn(|request: Request<Incoming>| {
-        let (mut router, activity) = (router.clone(), Arc::clone(&activity));
+        let (mut router, activity, peer) = (router.clone(), Arc::clone(&activity), peer.clone());
         async move {
             activity.enter(Phase::Answering);
-            let answer = router.call(request.map(Body::new)).await;
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            // Reads have no body. One that comes in pieces is where two programs may disagree on its end, and
+            // take what follows for another request: nothing that follows is read.
+            let in_pieces = request.headers().contains_key(TRANSFER_ENCODING);
+            let mut answer = router.call(request).await;
+            if let Some(answer) = answer.as_mut().ok().filter(|_| in_pieces) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             activity.enter(Phase::Idle);
             answer
         }
@@ -203,12 +276,12 @@ impl Activity {
 }
 
 /// A stream that tells when bytes come in.
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     activity: Arc<Activity>,
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -223,7 +296,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -287,6 +360,7 @@ mod tests {
         let stop = CancellationToken::new();
         tokio::spawn(serve(
             listener,
+            None,
             Router::new().fallback(hello),
             bounds,
             stop.clone(),

@@ -104,7 +104,8 @@ async fn balance(
     if !reply::is_read(&request.method) {
         return Err(Refused::Method);
     }
-    let user = api.basic.user(&request.headers).await.map_err(|refused| match refused {
+    let access = api.access.load_full();
+    let user = access.basic.user(&request.headers).await.map_err(|refused| match refused {
         NotLetIn::Unauthorised(reason) | NotLetIn::Forbidden(reason, _) => Refused::Unauthorised(reason),
         NotLetIn::Busy(reason) => Refused::Unavailable(reason),
     })?;
@@ -126,7 +127,7 @@ async fn balance(
     };
 
     let id = percent_decoded(segment);
-    let profile = user.profiles.get(profile_id).and_then(|id| settings.profiles.get(id));
+    let profile = user.profiles.get(profile_id).and_then(|id| access.profiles.get(id));
     let profile = profile.ok_or(Refused::Profile)?;
     if !profile.covers(id.as_deref().unwrap_or(segment)) {
         return Err(Refused::Customer);

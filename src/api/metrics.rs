@@ -43,6 +43,11 @@ struct Refusal {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reload {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByView {
     view: &'static str,
 }
@@ -57,6 +62,9 @@ pub struct Metrics {
     unavailable: Family<Refusal, Counter>,
     refusals: Family<Refusal, Counter>,
     several_currencies: Counter,
+    handshakes_failed: Counter,
+    certificate_ends: Gauge,
+    reloads: Family<Reload, Counter>,
     store_errors: Counter,
     open: Gauge,
     waiters: Gauge,
@@ -75,6 +83,9 @@ impl Metrics {
             seconds: register(registry, metric::REQUEST_SECONDS, Family::new_with_constructor(histogram)),
             unavailable: register(registry, metric::REQUESTS_UNAVAILABLE, Family::default()),
             refusals: register(registry, metric::REFUSALS, Family::default()),
+            handshakes_failed: register(registry, metric::TLS_HANDSHAKES_FAILED, Counter::default()),
+            certificate_ends: register(registry, metric::TLS_CERTIFICATE_ENDS, Gauge::default()),
+            reloads: register(registry, metric::RELOADS, Family::default()),
             several_currencies: register(registry, metric::SEVERAL_CURRENCIES, Counter::default()),
             store_errors: register(registry, metric::STORE_READ_ERRORS, Counter::default()),
             open: register(registry, metric::REQUESTS_OPEN, Gauge::default()),
@@ -102,6 +113,22 @@ impl Metrics {
             self.store_errors.inc();
         }
         self.unavailable.get_or_create(&Refusal { view: view.name(), reason: reason.name() }).inc();
+    }
+
+    /// A TLS handshake failed.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
+    /// The server's certificate ends then.
+    pub fn certificate_ends(&self, seconds: i64) {
+        self.certificate_ends.set(seconds);
+    }
+
+    /// Credentials and certificates were read again, or could not be.
+    pub fn reloaded(&self, worked: bool) {
+        let result = if worked { "done" } else { "refused" };
+        self.reloads.get_or_create(&Reload { result }).inc();
     }
 
     /// A caller was refused.

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod access;
 mod account_balance;
 pub mod admin;
 mod auth;
@@ -27,8 +28,11 @@ mod clock;
 mod connections;
 mod customer_balance;
 mod etag;
+mod fetch;
 mod freshness;
 mod headers;
+mod jwks;
+mod jwt;
 mod limits;
 mod metrics;
 mod min_position;
@@ -42,5 +46,5 @@ mod unavailable;
 
 pub use admin::{Admin, Readiness, Report};
 pub use clock::Clock;
-pub use server::{Server, StartError};
+pub use server::{ReloadError, Reloader, Server, StartError};
 pub use settings::{Settings, SettingsError};

@@ -43,6 +43,26 @@ reasons! {
     WrongPassword = "wrong-password",
     /// No token of the configuration, and none that could be verified.
     UnknownToken = "unknown-token",
+    /// Longer than any token may be.
+    OversizedToken = "oversized-token",
+    /// No token, or one whose header or claims cannot be read.
+    MalformedToken = "malformed-token",
+    /// Signed in a way that is not taken, or not that of its key.
+    WrongAlgorithm = "wrong-algorithm",
+    /// Signed with a key that the issuer does not have.
+    UnknownKey = "unknown-key",
+    /// The signature is not the key's.
+    BadSignature = "bad-signature",
+    /// Another issuer's.
+    WrongIssuer = "wrong-issuer",
+    /// For somebody else.
+    WrongAudience = "wrong-audience",
+    /// The token's time has not begun.
+    NotYetValid = "not-yet-valid",
+    /// The token is for something else.
+    Scope = "scope",
+    /// The certificate does not name the organisation of `TPP-Name`.
+    Organisation = "organisation",
     /// The API key is not the provider's, or the provider is not known.
     WrongApiKey = "wrong-api-key",
     /// The token's time is over.

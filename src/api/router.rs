@@ -2,6 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::{Request, State},
@@ -11,8 +12,8 @@ use futures::FutureExt as _;
 use http::request::Parts;
 
 use super::{
+    access::Access,
     account_balance,
-    auth::{BasicAuth, BearerAuth},
     clock::Clock,
     customer_balance,
     freshness::Freshness,
@@ -31,8 +32,8 @@ pub struct Api {
     pub(super) clock: Clock,
     pub(super) store: Arc<dyn ReadStore>,
     pub(super) freshness: Arc<Freshness>,
-    pub(super) basic: BasicAuth,
-    pub(super) bearer: BearerAuth,
+    /// Replaced while requests are answered: each takes what is there when it comes.
+    pub(super) access: ArcSwap<Access>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) document: openapi::Document,
     pub(super) counts: Arc<dyn CountStore>,

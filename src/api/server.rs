@@ -1,25 +1,34 @@
 //! Both views on their listener, with the task that watches freshness.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    access::Access,
     admin::{Readiness, Report},
-    auth::{BasicAuth, BearerAuth},
     clock::Clock,
-    connections,
+    connections::{self, Tls},
     freshness::Freshness,
     limits::Buckets,
     metrics::Metrics,
     openapi,
     refusal::Refusals,
     router::{self, Api},
-    settings::Settings,
+    settings::{Settings, SettingsError},
 };
 use crate::store::{CountStore, ReadStore};
+
+/// How soon the issuer's keys are looked at again, at least and at most.
+const SOON: Duration = Duration::from_millis(50);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// The read side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +41,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A setting that cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The description of the views is none.
     #[error("the description of the views cannot be made")]
     Document(#[from] serde_json::Error),
@@ -42,6 +54,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     api: Arc<Api>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
@@ -62,8 +75,16 @@ impl Server {
         let (listener, address) = bound.await.map_err(|source| StartError::Listen { listen, source })?;
         let metrics = Arc::new(Metrics::new(registry));
         let freshness = Freshness::new(Arc::clone(&store), settings.max_staleness, Arc::clone(&metrics));
-        let basic = BasicAuth::new(std::mem::take(&mut settings.users), settings.credential_cache);
-        let bearer = BearerAuth::new(std::mem::take(&mut settings.tokens));
+        let access = Access::of(&mut settings, None)?;
+        if let Some(keys) = access.keys() {
+            // An issuer that is down keeps nobody from starting: its providers get 503 until it answers.
+            keys.refresh().await;
+        }
+        let tls = settings.tls.take().map(|tls| {
+            metrics.certificate_ends(tls.not_after);
+            let counted = Arc::clone(&metrics);
+            Arc::new(Tls::new(tls.config, Box::new(move || counted.handshake_failed())))
+        });
         let freshness = Arc::new(freshness);
         let document = openapi::Document::of(&settings)?;
         let api = Arc::new(Api {
@@ -71,8 +92,7 @@ impl Server {
             clock,
             store,
             freshness,
-            basic,
-            bearer,
+            access: ArcSwap::from_pointee(access),
             metrics,
             document,
             counts,
@@ -80,12 +100,17 @@ impl Server {
             provider_buckets: Buckets::new(),
             refusals: Refusals::new(),
         });
-        Ok(Server { listener, address, api })
+        Ok(Server { listener, address, api, tls })
     }
 
     /// Where it listens: the port that was found where 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What replaces who may read, and the certificate.
+    pub fn reloader(&self) -> Reloader {
+        Reloader { api: Arc::clone(&self.api), tls: self.tls.clone() }
     }
 
     /// Whether reads are complete and fresh, for the admin listener.
@@ -98,11 +123,80 @@ impl Server {
         // Requests that are open at a stop may still wait for a sample.
         let answered = CancellationToken::new();
         let watching = tokio::spawn(watch(Arc::clone(&self.api.freshness), answered.clone()));
+        tokio::spawn(keep_keys(Arc::clone(&self.api), answered.clone()));
         let (bounds, grace) = (self.api.settings.bounds, self.api.settings.shutdown_max);
-        connections::serve(self.listener, router::router(self.api), bounds, shutdown, grace).await;
+        connections::serve(self.listener, self.tls, router::router(self.api), bounds, shutdown, grace).await;
         answered.cancel();
         if watching.await.is_err() {
             tracing::error!("the task that watches freshness ended by itself");
+        }
+    }
+}
+
+/// Replaces who may read, and the certificate, while requests are answered.
+#[derive(Clone)]
+pub struct Reloader {
+    api: Arc<Api>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Reloader {
+    /// Takes users, profiles, providers, their issuer and the certificate from settings that were read again.
+    /// All of it or, where something is wrong, nothing: what was in force goes on.
+    pub async fn reload(&self, settings: Result<Settings, SettingsError>) -> Result<(), ReloadError> {
+        let replaced = self.replace(settings).await;
+        self.api.metrics.reloaded(replaced.is_ok());
+        replaced
+    }
+
+    /// A reload that did not even come to settings.
+    pub fn refused(&self) {
+        self.api.metrics.reloaded(false);
+    }
+
+    async fn replace(&self, settings: Result<Settings, SettingsError>) -> Result<(), ReloadError> {
+        let mut settings = settings?;
+        let access = Access::of(&mut settings, Some(&self.api.access.load()))?;
+        if let Some(keys) = access.keys() {
+            // Those of a new issuer must be here before its tokens come.
+            keys.refresh().await;
+        }
+        match (&self.tls, settings.tls) {
+            (None, None) => {}
+            (Some(tls), Some(new)) => {
+                self.api.metrics.certificate_ends(new.not_after);
+                tls.replace(new.config);
+            }
+            (None, Some(_)) | (Some(_), None) => return Err(ReloadError::Scheme),
+        }
+        self.api.access.store(Arc::new(access));
+        Ok(())
+    }
+}
+
+/// What was in force goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A setting that cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Clients speak what they spoke to this process.
+    #[error("api.tls.certificate_file was set or taken away, which takes a new start")]
+    Scheme,
+}
+
+/// Keeps the issuer's keys fresh, whichever are in use.
+async fn keep_keys(api: Arc<Api>, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let keys = api.access.load().keys().cloned();
+        let wait = keys.as_ref().map_or(IDLE, |keys| keys.due());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait.clamp(SOON, IDLE)) => {}
+        }
+        let current = api.access.load().keys().cloned();
+        if let Some(keys) = current.filter(|keys| keys.due().is_zero()) {
+            keys.refresh().await;
         }
     }
 }

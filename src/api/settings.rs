@@ -3,6 +3,8 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,14 +12,18 @@ use argon2::password_hash::phc::PasswordHash;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    auth::{Profile, TokenUser, User},
+    auth::{Profile, Provider, Providers, TokenUser, User},
     connections::Bounds,
+    fetch::Fetcher,
+    jwks::{Algorithm, Source, Times},
+    jwt::Rules,
     limits::Rate,
     min_position::TopicNames,
 };
 use crate::{
-    config::{Config, OnQuarantine},
+    config::{Api, ApiTls, ClientCertificates, Config, OnQuarantine},
     domain::{AccountId, BalanceType, Time},
+    tls::{self, Clients, Identity, TlsError},
 };
 
 /// A setting that cannot be used.
@@ -26,8 +32,8 @@ use crate::{
 pub struct SettingsError {
     /// The key in the configuration.
     pub key: String,
-    /// What it may be.
-    pub wanted: &'static str,
+    /// What it may be, or what is wrong with the file that it names.
+    pub wanted: String,
 }
 
 /// The read side's settings, checked. Not `Debug`: they hold hashes.
@@ -44,7 +50,10 @@ pub struct Settings {
     pub(super) topics: TopicNames,
     pub(super) users: HashMap<Vec<u8>, User>,
     pub(super) profiles: HashMap<String, Profile>,
-    pub(super) tokens: HashMap<[u8; 32], TokenUser>,
+    pub(super) providers: Providers,
+    pub(super) jwt: Option<JwtSettings>,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) match_organisation: bool,
     pub(super) credential_cache: Duration,
     pub(super) shutdown_max: Duration,
     pub(super) unattended_reads_max: u32,
@@ -96,13 +105,26 @@ impl Settings {
                 token.accounts.iter().map(|id| AccountId::parse(id)).collect();
             let expires = token.expires.as_deref().map(str::parse::<Timestamp>).transpose();
             let known = TokenUser {
-                client_id: token.client_id.clone(),
+                provider: Arc::new(Provider {
+                    client_id: token.client_id.clone(),
+                    accounts: accounts
+                        .map_err(|_| wrong(key("accounts"), "may be an array of account ids"))?,
+                }),
                 api_key_sha256: api_key,
-                accounts: accounts.map_err(|_| wrong(key("accounts"), "may be an array of account ids"))?,
                 expires: expires.map_err(|_| wrong(key("expires"), "may be an RFC 3339 instant"))?.map(Time),
             };
             if tokens.insert(digest, known).is_some() {
                 return Err(wrong(key("token_sha256"), "stands in api.tokens twice"));
+            }
+        }
+        let mut api_keys = HashMap::new();
+        for (at, provider) in api.providers.iter().enumerate() {
+            let key = |name: &str| format!("api.providers[{at}].{name}");
+            let digits = "may be 64 hexadecimal digits, as `hash-password --token` prints them";
+            let digest = sha256_of_hex(&provider.api_key_sha256);
+            let digest = digest.ok_or_else(|| wrong(key("api_key_sha256"), digits))?;
+            if api_keys.insert(provider.client_id.clone(), digest).is_some() {
+                return Err(wrong(key("client_id"), "stands in api.providers twice"));
             }
         }
         Ok(Settings {
@@ -120,7 +142,10 @@ impl Settings {
             },
             users,
             profiles,
-            tokens,
+            providers: Providers { tokens, api_keys, blocked: api.blocked.iter().cloned().collect() },
+            jwt: JwtSettings::of(api)?,
+            tls: TlsSettings::of(&api.tls)?,
+            match_organisation: api.tls.match_organisation,
             credential_cache: Duration::from_millis(api.credential_cache_ms),
             shutdown_max: Duration::from_millis(api.shutdown_ms_max),
             unattended_reads_max: api.unattended_reads_max,
@@ -140,8 +165,92 @@ impl Settings {
     }
 }
 
-fn wrong(key: String, wanted: &'static str) -> SettingsError {
-    SettingsError { key, wanted }
+fn wrong(key: String, wanted: &str) -> SettingsError {
+    SettingsError { key, wanted: wanted.to_owned() }
+}
+
+/// An issuer whose tokens are taken.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JwtSettings {
+    pub(super) rules: Rules,
+    pub(super) times: Times,
+    /// A path or an address.
+    pub(super) jwks: String,
+    pub(super) authority: Option<PathBuf>,
+    pub(super) fetch_max: Duration,
+}
+
+impl JwtSettings {
+    fn of(api: &Api) -> Result<Option<Self>, SettingsError> {
+        let jwt = &api.jwt;
+        let (Some(issuer), Some(audience), Some(jwks)) = (&jwt.issuer, &jwt.audience, &jwt.jwks) else {
+            return Ok(None);
+        };
+        let algorithms: Option<Vec<_>> = jwt.algorithms.iter().map(|name| Algorithm::named(name)).collect();
+        let settings = JwtSettings {
+            rules: Rules {
+                issuer: issuer.clone(),
+                audience: audience.clone(),
+                algorithms: algorithms.ok_or_else(|| {
+                    wrong("api.jwt.algorithms".to_owned(), "may be of RS256, ES256 and EdDSA")
+                })?,
+                leeway_seconds: i64::from(jwt.leeway_s),
+                token_bytes_max: jwt.token_bytes_max,
+                remember: Duration::from_millis(jwt.cache_ms),
+            },
+            times: Times {
+                refresh: Duration::from_millis(jwt.refresh_ms),
+                refresh_min: Duration::from_millis(jwt.refresh_ms_min),
+                usable_max: Duration::from_millis(jwt.usable_ms_max),
+            },
+            jwks: jwks.clone(),
+            authority: jwt.jwks_ca_file.clone(),
+            fetch_max: Duration::from_millis(jwt.fetch_ms_max),
+        };
+        settings.source()?;
+        Ok(Some(settings))
+    }
+
+    /// Whether both have their keys from the same place, at the same times.
+    pub(super) fn same_keys(&self, other: &Self) -> bool {
+        let place = |of: &Self| (of.jwks.clone(), of.authority.clone(), of.fetch_max, of.times);
+        place(self) == place(other)
+    }
+
+    /// Where the keys are.
+    pub(super) fn source(&self) -> Result<Source, SettingsError> {
+        if !self.jwks.contains("://") {
+            return Ok(Source::File(PathBuf::from(&self.jwks)));
+        }
+        let fetcher = Fetcher::new(&self.jwks, self.authority.as_deref(), self.fetch_max);
+        fetcher
+            .map(|fetcher| Source::Url(Arc::new(fetcher)))
+            .map_err(|error| wrong("api.jwt.jwks".to_owned(), &format!("cannot be used: {error}")))
+    }
+}
+
+/// HTTPS: the files, and what was read of them.
+#[derive(Clone)]
+pub struct TlsSettings {
+    pub(super) config: Arc<rustls::ServerConfig>,
+    /// When the certificate ends, in seconds since 1970.
+    pub(super) not_after: i64,
+}
+
+impl TlsSettings {
+    fn of(api: &ApiTls) -> Result<Option<Self>, SettingsError> {
+        let (Some(certificate), Some(key)) = (&api.certificate_file, &api.key_file) else { return Ok(None) };
+        let identity = Identity { certificate: certificate.clone(), key: key.clone() };
+        let clients = api.client_ca_file.as_ref().map(|authority| Clients {
+            authority: authority.clone(),
+            required: api.client_certificates == ClientCertificates::Required,
+        });
+        let unusable = |error: TlsError| wrong("api.tls".to_owned(), &format!("cannot be used: {error}"));
+        Ok(Some(TlsSettings {
+            config: Arc::new(tls::server(&identity, clients.as_ref()).map_err(unusable)?),
+            not_after: tls::not_after(certificate).map_err(unusable)?,
+        }))
+    }
 }
 
 fn sha256_of_hex(text: &str) -> Option<[u8; 32]> {

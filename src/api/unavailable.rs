@@ -26,6 +26,8 @@ pub enum Unavailable {
     TooManyWaiters,
     /// Too many passwords wait to be verified.
     TooManyLogins,
+    /// The issuer's keys are not known, or it cannot be asked for the one that a token names.
+    NoKeys,
 }
 
 impl Unavailable {
@@ -42,6 +44,7 @@ impl Unavailable {
             Unavailable::PositionNotReached => "position-not-reached",
             Unavailable::TooManyWaiters => "too-many-waiters",
             Unavailable::TooManyLogins => "too-many-logins",
+            Unavailable::NoKeys => "no-keys",
         }
     }
 
@@ -54,6 +57,7 @@ impl Unavailable {
             Unavailable::Quarantined => "The figures are incomplete",
             Unavailable::DaysMerged => "The figure cannot be told for today",
             Unavailable::PositionNotReached => "Projection-Min-Position is not reached",
+            Unavailable::NoKeys => "The token cannot be verified",
             Unavailable::TooManyWaiters | Unavailable::TooManyLogins => "Too many requests are waiting",
         }
     }
@@ -68,6 +72,7 @@ impl Unavailable {
             Unavailable::NoGeneration
             | Unavailable::Incomplete
             | Unavailable::Stale
+            | Unavailable::NoKeys
             | Unavailable::Store(_) => 5,
             Unavailable::Quarantined | Unavailable::DaysMerged => 60,
         }

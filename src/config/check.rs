@@ -1,11 +1,11 @@
 //! What a single value's kind does not tell: grammars, and how keys go together.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use argon2::password_hash::phc::PasswordHash;
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Api, Config, Fault, Kafka};
+use super::{Api, ClientTls, Config, Fault, Kafka, KafkaSecurity, Redis};
 use crate::domain::{AccountId, CustomerId};
 
 /// Properties of librdkafka on which exactness rests: the program sets them itself.
@@ -50,8 +50,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         want(is_visible(name, 256), Fault::wrong(format!("wire.types_ignored[{n}]"), name));
     }
 
-    let url = redis::Client::open(config.redis.url.as_str());
-    want(config.redis.url.starts_with("redis://") && url.is_ok(), Fault::wrong("redis.url", &"not shown"));
+    redis(&config.redis, &mut want);
     want(is_prefix(&config.redis.prefix), Fault::wrong("redis.prefix", &config.redis.prefix));
 
     want(is_level(&config.log.level), Fault::wrong("log.level", &config.log.level));
@@ -80,16 +79,111 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         ),
     );
     views(&config.api, &mut want);
+    access(&config.api, &mut want);
     faults
 }
 
-fn kafka(kafka: &Kafka, want: &mut impl FnMut(bool, Fault)) {
-    let broker = |text: &str| {
-        let text = text.trim();
-        let port = text.rsplit_once(':').map(|(host, port)| (!host.is_empty(), port.parse::<u16>()));
-        matches!(port, Some((true, Ok(1..)))) && !text.contains(char::is_whitespace)
+/// `host:port`.
+fn is_node(text: &str) -> bool {
+    let text = text.trim();
+    let port = text.rsplit_once(':').map(|(host, port)| (!host.is_empty(), port.parse::<u16>()));
+    matches!(port, Some((true, Ok(1..)))) && !text.contains(char::is_whitespace)
+}
+
+/// A certificate goes with its key.
+fn pair(
+    want: &mut impl FnMut(bool, Fault),
+    section: &str,
+    certificate: Option<&PathBuf>,
+    key: Option<&PathBuf>,
+) {
+    want(
+        certificate.is_some() == key.is_some(),
+        Fault::new(format!("{section}.key_file"), "goes with certificate_file: both are set, or neither"),
+    );
+}
+
+fn redis(redis: &Redis, want: &mut impl FnMut(bool, Fault)) {
+    let scheme = redis.url.starts_with("redis://") || redis.url.starts_with("rediss://");
+    // `#insecure` would take any certificate.
+    let url = redis::Client::open(redis.url.as_str()).is_ok() && !redis.url.contains('#');
+    want(scheme && url, Fault::wrong("redis.url", &"not shown"));
+    let secure = redis.url.starts_with("rediss://");
+    let tls = &redis.tls;
+    pair(want, "redis.tls", tls.certificate_file.as_ref(), tls.key_file.as_ref());
+    want(
+        secure || *tls == ClientTls::default(),
+        Fault::new("redis.tls", "goes with a redis.url that begins with rediss://"),
+    );
+    let login = redis.url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    want(
+        redis.password_file.is_none() || !login.is_some_and(|(login, _)| login.contains(':')),
+        Fault::new("redis.password_file", "may not be set beside a password in redis.url"),
+    );
+    let sentinel = &redis.sentinel;
+    for (i, node) in sentinel.nodes.iter().enumerate() {
+        want(is_node(node), Fault::wrong(format!("redis.sentinel.nodes[{i}]"), node));
+    }
+    want(
+        sentinel.nodes.is_empty() != sentinel.primary.is_some(),
+        Fault::new("redis.sentinel.primary", "goes with nodes: both are set, or neither"),
+    );
+}
+
+/// Who may read view two by tokens of an issuer, and by which certificates.
+fn access(api: &Api, want: &mut impl FnMut(bool, Fault)) {
+    let visible = |id: &str| is_visible(id, 128);
+    once(want, "api.providers", ".client_id", api.providers.iter().map(|p| p.client_id.clone()), visible);
+    for (i, provider) in api.providers.iter().enumerate() {
+        let key = format!("api.providers[{i}].api_key_sha256");
+        want(is_sha256(&provider.api_key_sha256), Fault::wrong(key, &"not shown"));
+    }
+    once(want, "api.blocked", "", api.blocked.iter().cloned(), visible);
+
+    let jwt = &api.jwt;
+    let set = [&jwt.issuer, &jwt.audience, &jwt.jwks].map(Option::is_some);
+    want(
+        set.iter().all(|set| *set) || !set.iter().any(|set| *set),
+        Fault::new("api.jwt", "has issuer, audience and jwks: all are set, or none"),
+    );
+    for (key, text) in [("issuer", &jwt.issuer), ("audience", &jwt.audience), ("jwks", &jwt.jwks)] {
+        let empty = text.as_ref().is_some_and(String::is_empty);
+        want(!empty, Fault::new(format!("api.jwt.{key}"), "was \"\", may not be empty"));
+    }
+    if let Some(jwks) = jwt.jwks.as_ref().filter(|jwks| jwks.contains("://")) {
+        want(is_address(jwks), Fault::wrong("api.jwt.jwks", jwks));
+    }
+    want(
+        jwt.refresh_ms_min <= jwt.refresh_ms && jwt.refresh_ms < jwt.usable_ms_max,
+        Fault::new("api.jwt.refresh_ms", "may be from refresh_ms_min up, and below usable_ms_max"),
+    );
+
+    let tls = &api.tls;
+    pair(want, "api.tls", tls.certificate_file.as_ref(), tls.key_file.as_ref());
+    want(
+        tls.client_ca_file.is_none() || tls.certificate_file.is_some(),
+        Fault::new("api.tls.client_ca_file", "goes with certificate_file"),
+    );
+    want(
+        !tls.match_organisation || tls.client_ca_file.is_some(),
+        Fault::new("api.tls.match_organisation", "goes with client_ca_file"),
+    );
+}
+
+/// `https://…`, or `http://` of this machine, without a login in it.
+fn is_address(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let local = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    let scheme = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => local,
+        Some(_) | None => false,
     };
-    want(kafka.brokers.split(',').all(broker), Fault::wrong("kafka.brokers", &kafka.brokers));
+    scheme && uri.host().is_some_and(|host| !host.is_empty()) && !text.contains('@')
+}
+
+fn kafka(kafka: &Kafka, want: &mut impl FnMut(bool, Fault)) {
+    want(kafka.brokers.split(',').all(is_node), Fault::wrong("kafka.brokers", &kafka.brokers));
     want(is_visible(&kafka.group, 249), Fault::wrong("kafka.group", &kafka.group));
 
     let topics = [
@@ -110,6 +204,16 @@ fn kafka(kafka: &Kafka, want: &mut impl FnMut(bool, Fault)) {
             Fault::new(key, format!("was {name:?}, which another topic's key names already")),
         );
     }
+
+    let (tls, sasl) = (&kafka.tls, &kafka.sasl);
+    pair(want, "kafka.tls", tls.certificate_file.as_ref(), tls.key_file.as_ref());
+    want(
+        kafka.security == KafkaSecurity::Tls || *tls == ClientTls::default(),
+        Fault::new("kafka.tls", "goes with kafka.security = \"tls\""),
+    );
+    let set = [sasl.mechanism.is_some(), sasl.username.is_some(), sasl.password_file.is_some()];
+    let whole = set.iter().all(|set| *set) || !set.iter().any(|set| *set);
+    want(whole, Fault::new("kafka.sasl", "has mechanism, username and password_file: all are set, or none"));
 
     let mut client = rdkafka::ClientConfig::new();
     for (name, value) in &kafka.properties {

@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Text(&'static str),
     /// A string that is never echoed.
     Secret(&'static str),
+    /// `true` or `false`.
+    Switch,
     /// One of these strings.
     Choice(&'static [&'static str]),
     /// `address:port`.
@@ -30,7 +32,7 @@ pub(super) enum Kind {
     Tables(&'static [Key], &'static [&'static str]),
 }
 
-use Kind::{Address, Choice, Choices, Integer, Properties, Secret, Tables, Text, Texts};
+use Kind::{Address, Choice, Choices, Integer, Properties, Secret, Switch, Tables, Text, Texts};
 
 const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind }
@@ -40,6 +42,9 @@ const MS: &str = " (milliseconds)";
 const BYTES: &str = " (bytes)";
 const TOPIC: &str = "a topic's name: 1 to 249 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
 const SHA256: &str = "64 hexadecimal digits, as `hash-password --token` prints them";
+
+const PEM: &str = "the path of a file in PEM";
+const PASSWORD: &str = "the path of a file with a password in one line, not readable by others";
 
 /// Every key.
 pub(super) const KEYS: &[Key] = &[
@@ -52,8 +57,23 @@ pub(super) const KEYS: &[Key] = &[
     key("kafka.dead_letter_topic", Text(TOPIC)),
     key("kafka.decisions_topic", Text(TOPIC)),
     key("kafka.replication_factor", Integer(1, 32_767, "")),
+    key("kafka.security", Choice(&["plain", "tls"])),
+    key("kafka.tls.ca_file", Text(PEM)),
+    key("kafka.tls.certificate_file", Text(PEM)),
+    key("kafka.tls.key_file", Text(PEM)),
+    key("kafka.sasl.mechanism", Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])),
+    key("kafka.sasl.username", Text("a user's name")),
+    key("kafka.sasl.password_file", Text(PASSWORD)),
     key("kafka.properties", Properties),
-    key("redis.url", Secret("redis://[user:password@]host:port/[db]")),
+    key("redis.url", Secret("redis://[user:password@]host:port/[db], or rediss:// for TLS")),
+    key("redis.password_file", Text(PASSWORD)),
+    key("redis.tls.ca_file", Text(PEM)),
+    key("redis.tls.certificate_file", Text(PEM)),
+    key("redis.tls.key_file", Text(PEM)),
+    key("redis.sentinel.nodes", Texts("host:port")),
+    key("redis.sentinel.primary", Text("the name by which the sentinels know the primary")),
+    key("redis.sentinel.username", Text("a user of the sentinels")),
+    key("redis.sentinel.password_file", Text(PASSWORD)),
     key("redis.prefix", Text("1 to 64 visible characters with one hash tag, such as \"{bp}\"")),
     key("redis.write_timeout_ms", Integer(10, 600_000, MS)),
     key("redis.read_timeout_ms", Integer(10, 60_000, MS)),
@@ -95,11 +115,33 @@ pub(super) const KEYS: &[Key] = &[
     key("api.users", Tables(USER, &["name", "password_hash", "profiles"])),
     key("api.profiles", Tables(PROFILE, &["id"])),
     key("api.tokens", Tables(TOKEN, &["client_id", "token_sha256", "api_key_sha256", "accounts"])),
+    key("api.providers", Tables(PROVIDER, &["client_id", "api_key_sha256"])),
+    key("api.blocked", Texts("a client_id: 1 to 128 visible ASCII characters")),
+    key("api.jwt.issuer", Text("what `iss` of a token says")),
+    key("api.jwt.audience", Text("what `aud` of a token holds")),
+    key("api.jwt.jwks", Text("the path of a file, https://…, or http:// of this machine")),
+    key("api.jwt.jwks_ca_file", Text(PEM)),
+    key("api.jwt.algorithms", Choices(&["RS256", "ES256", "EdDSA"])),
+    key("api.jwt.leeway_s", Integer(0, 300, " (seconds)")),
+    key("api.jwt.token_bytes_max", Integer(256, 64 << 10, BYTES)),
+    key("api.jwt.cache_ms", Integer(0, 86_400_000, MS)),
+    key("api.jwt.refresh_ms", Integer(1_000, 86_400_000, MS)),
+    key("api.jwt.refresh_ms_min", Integer(100, 3_600_000, MS)),
+    key("api.jwt.usable_ms_max", Integer(1_000, 2_592_000_000, MS)),
+    key("api.jwt.fetch_ms_max", Integer(100, 60_000, MS)),
+    key("api.tls.certificate_file", Text(PEM)),
+    key("api.tls.key_file", Text(PEM)),
+    key("api.tls.client_ca_file", Text(PEM)),
+    key("api.tls.client_certificates", Choice(&["required", "optional"])),
+    key("api.tls.match_organisation", Switch),
     key("admin.listen", Address),
     key("log.level", Text("error, warn, info, debug, trace or off; after commas, target=level")),
     key("log.format", Choice(&["text", "json"])),
     key("log.file", Text("the path of a file to append to")),
 ];
+
+const PROVIDER: &[Key] =
+    &[key("client_id", Text("1 to 128 visible ASCII characters")), key("api_key_sha256", Secret(SHA256))];
 
 const USER: &[Key] = &[
     key("name", Text("1 to 128 characters without a colon and control characters")),
@@ -127,6 +169,7 @@ impl std::fmt::Display for Kind {
         match self {
             Integer(min, max, unit) => write!(f, "an integer from {min} to {max}{unit}"),
             Text(what) | Secret(what) => f.write_str(what),
+            Switch => f.write_str("true or false"),
             Choice(words) => write!(f, "one of {}", list(words)),
             Address => f.write_str("an address and port, such as \"127.0.0.1:8080\" or \"[::]:8080\""),
             Texts(what) => write!(f, "an array of strings, each {what}"),

@@ -2,12 +2,14 @@
 
 use std::{ffi::OsString, fmt, path::Path};
 
+use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::{
     Config, check,
     keys::{self, KEYS, Key, Kind},
 };
+use crate::tls;
 
 /// What every variable of a key begins with.
 pub const PREFIX: &str = "BALANCE_PROJECTOR__";
@@ -90,6 +92,12 @@ impl Config {
         let config = if faults.is_empty() { decode(table, &mut faults) } else { None };
         if let Some(config) = &config {
             faults = check::faults(config);
+            // What the environment brings is no fault of the file.
+            if let Some(path) = path.filter(|path| file_holds_secrets(path))
+                && let Err(error) = tls::others_may_not(path)
+            {
+                faults.push(Fault::new(error.path, error.reason));
+            }
         }
         match config {
             Some(config) if faults.is_empty() => Ok(config),
@@ -114,6 +122,12 @@ fn origin(key: &str, path: Option<&Path>, variables: &[Variable]) -> Option<Stri
         key.strip_prefix(v.key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     });
     set.map(|v| v.name.clone()).or_else(|| path.map(|p| p.display().to_string()))
+}
+
+/// Whether the file itself holds a password.
+fn file_holds_secrets(path: &Path) -> bool {
+    let config = read(path).ok().and_then(|table| Config::deserialize(Value::Table(table)).ok());
+    config.is_some_and(|config| config.holds_secrets())
 }
 
 fn read(path: &Path) -> Result<Table, ConfigError> {
@@ -163,10 +177,16 @@ fn overlay(table: &mut Table, name: &OsString, value: &OsString) -> Result<Optio
     } else {
         return Err(unknown());
     };
-    match key.split_once('.') {
-        None => table.insert(key.clone(), value),
-        Some((first, last)) => section(table, first, &unknown)?.insert(last.to_owned(), value),
-    };
+    let mut inner = &mut *table;
+    let mut names = key.split('.').peekable();
+    while let Some(name) = names.next() {
+        if names.peek().is_some() {
+            inner = section(inner, name, &unknown)?;
+        } else {
+            inner.insert(name.to_owned(), value);
+            break;
+        }
+    }
     Ok(Some(Variable { name, key }))
 }
 
@@ -183,6 +203,7 @@ fn section<'a>(
 fn value_of(key: &Key, text: &str) -> Option<Value> {
     match key.kind {
         Kind::Integer(..) => text.parse().ok().map(Value::Integer),
+        Kind::Switch => text.parse().ok().map(Value::Boolean),
         Kind::Text(_) | Kind::Secret(_) | Kind::Choice(_) | Kind::Address => {
             Some(Value::String(text.to_owned()))
         }
@@ -226,6 +247,7 @@ fn check_value(full: &str, kind: &'static Kind, value: &Value, faults: &mut Vec<
     let fits = match kind {
         Kind::Integer(min, max, _) => value.as_integer().is_some_and(|i| (*min..=*max).contains(&i)),
         Kind::Text(_) | Kind::Secret(_) => value.is_str(),
+        Kind::Switch => value.is_bool(),
         Kind::Choice(words) => text_fits(value, words),
         Kind::Address => value.as_str().is_some_and(|text| text.parse::<std::net::SocketAddr>().is_ok()),
         Kind::Texts(_) => value.as_array().is_some_and(|array| array.iter().all(Value::is_str)),

@@ -45,7 +45,9 @@ pub struct UsageError(pub String);
 
 /// The configuration from this file and this process's environment.
 pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(Config::load(path, std::env::vars_os())?)
+    let config = Config::load(path, std::env::vars_os())?;
+    config.check_files()?;
+    Ok(config)
 }
 
 /// Runs a role to its end, with its log.

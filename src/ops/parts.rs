@@ -1,6 +1,6 @@
 //! What the roles are made of.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{Readiness, Report, admin::Admin},
+    api::{Readiness, Reloader, Report, Settings, admin::Admin},
     config::Config,
     domain::Time,
     projector::{self, Standing, Stopped},
@@ -34,6 +34,34 @@ pub fn shutdown() -> anyhow::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(shutdown)
+}
+
+/// Reads users, providers and certificates again on SIGHUP; where something is wrong, what was in force goes on.
+/// The write side has none: its passwords and certificates are read with each connection.
+pub fn reload_on_hangup(path: Option<PathBuf>, reloader: Option<Reloader>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let Some(reloader) = &reloader else {
+                tracing::info!("nothing to reload: passwords and certificates are read with each connection");
+                continue;
+            };
+            let outcome = match super::load(path.as_deref()) {
+                Ok(config) => reloader.reload(Settings::of(&config)).await.map_err(anyhow::Error::from),
+                Err(error) => {
+                    reloader.refused();
+                    Err(error)
+                }
+            };
+            match outcome {
+                Ok(()) => tracing::info!("users, providers and certificates are read again"),
+                Err(error) => {
+                    tracing::error!(error = %format!("{error:#}"), "nothing is reloaded: what was in force goes on");
+                }
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The admin listener.

@@ -1,6 +1,6 @@
 //! Both sides in one process.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::parts;
 use crate::{
@@ -8,21 +8,23 @@ use crate::{
     config::Config,
     projector::Standing,
     source::Cluster,
-    store::redis::RedisStore,
+    store::{ReadStore, redis::RedisStore},
     telemetry,
 };
 
-/// Runs until SIGTERM or SIGINT, or until only a person can help.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+/// Runs until SIGTERM or SIGINT, or until only a person can help. SIGHUP has `path` read again.
+pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let shutdown = parts::shutdown()?;
     // Two connections: a reader is not to wait behind a writer's commits.
     let (writes, reads) =
         (Arc::new(RedisStore::new(&config.redis)?), Arc::new(RedisStore::new(&config.redis)?));
+    let views: Arc<dyn ReadStore> = reads.clone();
     let mut registry = telemetry::registry();
     let standing = Arc::new(Standing::new(&mut registry));
     let settings = Settings::of(&config)?;
     let clock = Clock::system(settings.zone.clone());
-    let server = Server::bind(settings, clock, Arc::clone(&reads) as _, reads, &mut registry).await?;
+    let server = Server::bind(settings, clock, views, reads, &mut registry).await?;
+    parts::reload_on_hangup(path, Some(server.reloader()))?;
     let readiness = vec![parts::write_side(&standing), server.readiness()];
     let admin = parts::admin(config.admin.listen, registry, readiness).await?;
     let cluster = Cluster::new(config.kafka.clone());

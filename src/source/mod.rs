@@ -8,7 +8,7 @@ use rdkafka::{
 };
 
 use crate::{
-    config,
+    config::{self, KafkaSecurity},
     domain::{PartitionId, Topic},
 };
 
@@ -95,6 +95,7 @@ impl Cluster {
         // A broker that comes back is to be found at once, not after the default's ten seconds.
         client.set("reconnect.backoff.max.ms", "1000");
         client.set("topic.metadata.refresh.interval.ms", "30000");
+        self.secured(&mut client);
         for (key, value) in role {
             client.set(*key, *value);
         }
@@ -102,6 +103,37 @@ impl Cluster {
             client.set(key, value);
         }
         client
+    }
+
+    /// TLS, and who this program is. Files are read for each client.
+    fn secured(&self, client: &mut ClientConfig) {
+        let config::Kafka { security, tls, sasl, .. } = &self.settings;
+        let secure = *security == KafkaSecurity::Tls;
+        match (secure, sasl.mechanism.is_some()) {
+            (false, false) => {}
+            (false, true) => drop(client.set("security.protocol", "sasl_plaintext")),
+            (true, false) => drop(client.set("security.protocol", "ssl")),
+            (true, true) => drop(client.set("security.protocol", "sasl_ssl")),
+        }
+        if secure {
+            // The bundled OpenSSL does not know where this system keeps its authorities.
+            let authority = tls.ca_file.as_ref().map_or("probe".into(), |path| path.to_string_lossy());
+            client.set("ssl.ca.location", authority);
+            if let (Some(certificate), Some(key)) = (&tls.certificate_file, &tls.key_file) {
+                client.set("ssl.certificate.location", certificate.to_string_lossy());
+                client.set("ssl.key.location", key.to_string_lossy());
+            }
+        }
+        if let (Some(mechanism), Some(username), Some(file)) =
+            (&sasl.mechanism, &sasl.username, &sasl.password_file)
+        {
+            client.set("sasl.mechanism", mechanism).set("sasl.username", username);
+            match crate::tls::read_password(file) {
+                Ok(password) => drop(client.set("sasl.password", password)),
+                // Without a password the client cannot be made: that is told where it is.
+                Err(error) => tracing::error!(%error, "kafka.sasl.password_file cannot be read"),
+            }
+        }
     }
 
     /// A consumer outside the group, for questions and for reading a topic from a chosen offset.

@@ -1,8 +1,6 @@
 //! The store in Redis: scripts for whatever must be atomic, reads of many callers in one call.
 //!
-//! The Redis user needs `~<prefix>:*` and `+evalsha +evalsha_ro +script|load +info +get +mget +set +mset +exists +hget
-//! +hset +hsetnx +hgetall +hvals +hdel +sadd +smembers +del +scan`; one that only reads needs none of `set`,
-//! `mset`, `hset`, `hsetnx`, `hdel`, `sadd`, `del` and `scan`.
+//! What the users of Redis need, by role, is in `deploy/redis/users.acl`.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -26,6 +24,7 @@ mod dump;
 mod footprint;
 mod link;
 mod read;
+mod target;
 
 pub use footprint::Footprint;
 
@@ -80,7 +79,7 @@ impl RedisStore {
         Ok(RedisStore {
             prefix: config.prefix.clone(),
             writer: Link::new(
-                &config.url,
+                config,
                 Duration::from_millis(config.write_timeout_ms),
                 all.into_iter().cloned().collect(),
             )?,

@@ -8,8 +8,11 @@ mod connections;
 mod customer;
 mod described;
 mod honesty;
+mod hostile;
+mod jwt;
 mod limits;
 mod openapi;
+mod tls;
 mod world;
 
 #[test]

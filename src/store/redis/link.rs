@@ -10,14 +10,16 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisError, Value,
     aio::{ConnectionLike, MultiplexedConnection},
-    io::tcp::TcpSettings,
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::Code;
-use crate::store::StoreError;
+use super::{
+    Code,
+    target::{Target, Undialled},
+};
+use crate::{config, store::StoreError};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// A caller waits this long for the next dial; where it is further off, the call fails at once.
@@ -30,7 +32,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// more often than the backoff allows. Scripts are loaded whenever it is made: so a call never has to load
 /// one itself, which would let it overtake, or be overtaken by, the calls in flight around it.
 pub(super) struct Link {
-    client: Client,
+    target: Target,
     config: AsyncConnectionConfig,
     scripts: Vec<Code>,
     live: ArcSwapOption<Live>,
@@ -49,16 +51,20 @@ struct Dial {
 }
 
 impl Link {
-    /// A link that connects when it is first used. Fails for a URL that cannot be read.
-    pub(super) fn new(url: &str, timeout: Duration, scripts: Vec<Code>) -> Result<Self, StoreError> {
-        // The URL holds a password: the error does not repeat it.
-        let unreadable = |_: RedisError| StoreError::Corrupt {
-            reason: "redis.url cannot be read; it may be redis://[user:password@]host:port/[db]".to_owned(),
-        };
-        let info = url.into_connection_info().map_err(unreadable)?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    /// A link that connects when it is first used. Fails for a URL or files that cannot be read.
+    pub(super) fn new(
+        settings: &config::Redis,
+        timeout: Duration,
+        scripts: Vec<Code>,
+    ) -> Result<Self, StoreError> {
+        let target = Target::new(settings)?;
+        // Files that cannot be read stop the start; later they are read with each connection.
+        target.client(None).map_err(|error| match error {
+            Undialled::Settings(reason) => StoreError::Corrupt { reason },
+            Undialled::Redis(error) => remedy(&error).0,
+        })?;
         Ok(Link {
-            client: Client::open(info).map_err(unreadable)?,
+            target,
             config: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(timeout))
                 .set_response_timeout(Some(timeout))
@@ -133,13 +139,16 @@ impl Link {
             Err(error) => {
                 dial.not_before = Instant::now().checked_add(dial.backoff);
                 dial.backoff = dial.backoff.saturating_mul(2).min(BACKOFF_MAX);
-                Err(remedy(&error).0)
+                Err(match error {
+                    Undialled::Settings(reason) => StoreError::Transient { reason },
+                    Undialled::Redis(error) => remedy(&error).0,
+                })
             }
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+    async fn connect(&self) -> Result<MultiplexedConnection, Undialled> {
+        let mut connection = self.target.dial(&self.config).await?;
         let mut load = redis::pipe();
         for script in &self.scripts {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);

@@ -91,7 +91,7 @@ impl Reader {
         let live = Code::new(include_str!("live.lua"));
         let take = Code::new(include_str!("take.lua"));
         let core = Core {
-            link: Link::new(&config.url, timeout, vec![script.clone(), live.clone(), take.clone()])?,
+            link: Link::new(config, timeout, vec![script.clone(), live.clone(), take.clone()])?,
             code: script,
             live,
             take,
@@ -231,7 +231,8 @@ impl Core {
         let unlisted: Arc<str> = Arc::from("");
         for _ in 0..REPEATS_MAX {
             let known = self.listed.load_full();
-            let mut command = script(&self.live, known.len().saturating_mul(2).saturating_add(2));
+            let mut command = redis::cmd("EVALSHA_RO");
+            command.arg(&self.live.hash).arg(known.len().saturating_mul(2).saturating_add(2));
             command.arg(keys::active(&self.prefix)).arg(keys::live(&self.prefix));
             for generation in known.iter() {
                 let keys = Keys::new(&self.prefix, *generation);

@@ -15,7 +15,7 @@ use std::{
 use argon2::{Algorithm, Argon2, Params, Version, password_hash::PasswordHasher as _};
 use async_trait::async_trait;
 use balance_projector::{
-    api::{Admin, Clock, Readiness, Server, Settings},
+    api::{Admin, Clock, Readiness, Reloader, Server, Settings},
     config::{Config, ProfileConfig, TokenConfig, User},
     domain::{
         AccountFact, AccountId, Amount, BalanceType, Cell, Class, Currency, CustomerFact, CustomerId, Day,
@@ -371,6 +371,7 @@ pub struct Served {
     pub at: SocketAddr,
     pub admin: SocketAddr,
     pub readiness: Arc<dyn Readiness>,
+    pub reloader: Reloader,
     pub shutdown: CancellationToken,
     pub running: tokio::task::JoinHandle<()>,
 }
@@ -403,15 +404,18 @@ impl Served {
         let clock = Clock::fixed(settings.zone.clone(), time(now));
         let mut registry = telemetry::registry();
         let server = Server::bind(settings, clock, store, counts, &mut registry).await.unwrap();
-        let readiness = server.readiness();
+        let (readiness, reloader) = (server.readiness(), server.reloader());
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let admin = Admin::bind(free, Arc::new(registry), vec![server.readiness()]).await.unwrap();
         let shutdown = CancellationToken::new();
         let (at, admin_at) = (server.local_addr(), admin.local_addr());
         tokio::spawn(admin.run(shutdown.clone()));
         let running = tokio::spawn(server.run(shutdown.clone()));
-        described::note(at).await;
-        Served { at, admin: admin_at, readiness, shutdown, running }
+        // By HTTPS, the test asks for itself.
+        if config.api.tls.certificate_file.is_none() {
+            described::note(at).await;
+        }
+        Served { at, admin: admin_at, readiness, reloader, shutdown, running }
     }
 
     /// Waits until reads are complete and fresh.

@@ -30,6 +30,16 @@ pub struct Broker {
     process: Option<Process>,
 }
 
+/// Runs a tool of Kafka's to its end.
+pub fn tool(class: &str, words: &[&str]) {
+    let mut java = Command::new("java");
+    java.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+    java.arg(format!("{}/*", jars().display())).arg(class).args(words).stdin(Stdio::null());
+    let output = java.output().expect("java");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{class}: {said:?}");
+}
+
 /// The broker that most tests share: topics keep them apart.
 pub fn shared() -> &'static Broker {
     static SHARED: OnceLock<Broker> = OnceLock::new();
@@ -51,6 +61,13 @@ pub struct Topics {
 impl Broker {
     /// Starts a broker of the test's own, with settings over the usual ones.
     pub fn start(settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings: Vec<_> = settings.collect();
+        Self::start_by(|_, _| settings)
+    }
+
+    /// Starts a broker whose settings name its port and its controller's.
+    pub fn start_by(settings: impl FnOnce(u16, u16) -> Vec<(String, String)>) -> Self {
         let (port, controller) = (free_port(), free_port());
         let folder = Folder::new("kafka");
         let data = folder.join("data");
@@ -83,7 +100,7 @@ impl Broker {
              replica.fetch.max.bytes=16777216\n",
             data.display()
         );
-        for (name, value) in settings {
+        for (name, value) in settings(port, controller) {
             properties.push_str(&format!("{name}={value}\n"));
         }
         std::fs::write(folder.join("server.properties"), properties).expect("the broker's settings");

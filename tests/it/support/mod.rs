@@ -17,6 +17,7 @@
 //! | [`compare::whole`] | every balance, due, dead letter and quarantine against the log |
 #![allow(dead_code, reason = "a harness offers what the next test needs")]
 
+pub mod certificates;
 pub mod compare;
 pub mod events;
 pub mod http;

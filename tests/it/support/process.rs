@@ -22,6 +22,8 @@ pub struct Process {
 pub enum Signal {
     /// Ask it to end in order.
     Term,
+    /// Have it read its configuration again.
+    Hangup,
     /// Freeze it.
     Stop,
     /// Let it go on.
@@ -54,6 +56,7 @@ impl Process {
         assert!(self.reaped.is_none(), "{} has ended: its process id may be another's by now", self.name);
         let word = match signal {
             Signal::Term => "-TERM",
+            Signal::Hangup => "-HUP",
             Signal::Stop => "-STOP",
             Signal::Cont => "-CONT",
             Signal::Kill => "-KILL",

@@ -34,7 +34,9 @@ pub struct Settings {
     pub projector: String,
     /// TOML behind the generated part of `[api]`.
     pub api: String,
-    /// TOML of `[kafka.properties]`.
+    /// TOML behind the generated part of `[kafka]`.
+    pub kafka: String,
+    /// TOML of `[kafka.properties]`, and sections behind it.
     pub properties: String,
     /// The accounts that the token's consent names.
     pub accounts: Vec<String>,
@@ -45,6 +47,7 @@ impl Default for Settings {
         Settings {
             projector: "workers = 2\nheartbeat_ms = 100\n".to_owned(),
             api: "max_staleness_ms = 5000\n".to_owned(),
+            kafka: String::new(),
             // A process that dies must not hold its partitions for the usual 45 s.
             properties: "\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"500\"\n".to_owned(),
             accounts: Vec::new(),
@@ -158,7 +161,7 @@ fn configuration(
     admin: SocketAddr,
 ) -> PathBuf {
     let Topics { brokers, group, ledger, payment, dead_letters, decisions, .. } = topics;
-    let Settings { projector, api, properties, accounts } = settings;
+    let Settings { projector, api, kafka, properties, accounts } = settings;
     let (token, api_key) = (sha256(http::TOKEN), sha256(http::API_KEY));
     let text = format!(
         r#"
@@ -169,6 +172,7 @@ ledger_topic = "{ledger}"
 payment_topic = "{payment}"
 dead_letter_topic = "{dead_letters}"
 decisions_topic = "{decisions}"
+{kafka}
 [kafka.properties]
 {properties}
 [redis]

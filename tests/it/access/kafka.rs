@@ -1,0 +1,215 @@
+//! Kafka by TLS and SASL, with no more permissions than deploy/kafka/acls names.
+
+use std::{path::Path, time::Duration};
+
+use balance_projector::{
+    config::{self, ClientTls, KafkaSecurity, Sasl},
+    source::Cluster,
+    tls::Identity,
+};
+use rdkafka::consumer::Consumer as _;
+
+use crate::support::{
+    Folder,
+    certificates::{Authority, secret},
+    eventually, free_port,
+    kafka::{Broker, Topics, tool},
+    oracle,
+    produce::{Outgoing, Partitioner, Producer},
+    product::{Product, Settings},
+    redis::Server,
+};
+
+const PASSWORD: &str = "a password of tests";
+
+/// A broker that is spoken to by SASL over TLS, by certificates, and in the clear by its administrator.
+struct Secured {
+    broker: Broker,
+    authority: Authority,
+    sasl: u16,
+    certificates: u16,
+}
+
+fn secured() -> Secured {
+    let authority = Authority::new();
+    let server = authority.issue("kafka", "Bank");
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
+    let folder = Folder::new("keystore");
+    let keystore = folder.join("kafka.pem");
+    secret(&keystore, &format!("{}{}", read(&server.key), read(&server.certificate)));
+    let (sasl, certificates) = (free_port(), free_port());
+    let login = "org.apache.kafka.common.security";
+    let broker = Broker::start_by(|port, controller| {
+        let at = |name: &str, port: u16| format!("{name}://127.0.0.1:{port}");
+        let outside = [at("PLAINTEXT", port), at("SASL_SSL", sasl), at("SSL", certificates)].join(",");
+        let inside = at("CONTROLLER", controller);
+        [
+            ("listeners", format!("{outside},{inside}")),
+            ("advertised.listeners", outside),
+            (
+                "listener.security.protocol.map",
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL".to_owned(),
+            ),
+            ("ssl.keystore.type", "PEM".to_owned()),
+            ("ssl.keystore.location", keystore.display().to_string()),
+            ("ssl.truststore.type", "PEM".to_owned()),
+            ("ssl.truststore.location", authority.file.display().to_string()),
+            ("listener.name.ssl.ssl.client.auth", "required".to_owned()),
+            ("ssl.principal.mapping.rules", "RULE:^.*CN=([a-z]+).*$/$1/,DEFAULT".to_owned()),
+            ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512".to_owned()),
+            (
+                "listener.name.sasl_ssl.plain.sasl.jaas.config",
+                format!("{login}.plain.PlainLoginModule required user_project=\"{PASSWORD}\";"),
+            ),
+            (
+                "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config",
+                format!("{login}.scram.ScramLoginModule required;"),
+            ),
+            (
+                "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config",
+                format!("{login}.scram.ScramLoginModule required;"),
+            ),
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned()),
+            ("super.users", "User:ANONYMOUS".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    });
+    let address = broker.address();
+    for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let add = format!("{mechanism}=[password={PASSWORD}]");
+        let words = ["--bootstrap-server", &address, "--alter", "--add-config", &add];
+        tool(
+            "kafka.admin.ConfigCommand",
+            &[&words[..], &["--entity-type", "users", "--entity-name", "project"]].concat(),
+        );
+    }
+    // Read when the broker started; kept as long as the tests.
+    std::mem::forget(folder);
+    Secured { broker, authority, sasl, certificates }
+}
+
+/// Grants what the documentation grants, on the topics and the group of this test.
+fn grant(broker: &Broker, topics: &Topics) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kafka/acls");
+    for line in std::fs::read_to_string(file).expect("deploy/kafka/acls").lines() {
+        let address = broker.address();
+        let mut words = vec!["--bootstrap-server", &address, "--add", "--force"];
+        words.extend(line.split(' ').map(|word| match word {
+            "ledger.events" => topics.ledger.as_str(),
+            "payment.events" => topics.payment.as_str(),
+            "projection.decisions" => topics.decisions.as_str(),
+            "projection.dead-letters" => topics.dead_letters.as_str(),
+            "balance-projector" => topics.group.as_str(),
+            other => other,
+        }));
+        tool("org.apache.kafka.tools.AclCommand", &words);
+    }
+}
+
+fn settings(
+    port: u16,
+    authority: &Authority,
+    identity: Option<&Identity>,
+    sasl: Option<(&str, &Path)>,
+) -> config::Kafka {
+    config::Kafka {
+        brokers: format!("127.0.0.1:{port}"),
+        security: KafkaSecurity::Tls,
+        tls: ClientTls {
+            ca_file: Some(authority.file.clone()),
+            certificate_file: identity.map(|identity| identity.certificate.clone()),
+            key_file: identity.map(|identity| identity.key.clone()),
+        },
+        sasl: sasl.map_or_else(Sasl::default, |(mechanism, file)| Sasl {
+            mechanism: Some(mechanism.to_owned()),
+            username: Some("project".to_owned()),
+            password_file: Some(file.to_owned()),
+        }),
+        ..config::Kafka::default()
+    }
+}
+
+fn answers(settings: config::Kafka) -> bool {
+    let Ok(client) = Cluster::new(settings).inquirer("read_committed") else { return false };
+    client.fetch_metadata(None, Duration::from_secs(4)).is_ok_and(|metadata| !metadata.brokers().is_empty())
+}
+
+#[test]
+fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
+    let Secured { broker, authority, sasl, certificates } = &secured();
+    let stranger = Authority::new();
+    let client = authority.issue("project", "Bank");
+    let foreign = stranger.issue("project", "Bank");
+    let expired = authority.issue_until("expired", "Bank", 2001);
+    let folder = Folder::new("passwords");
+    let (password, wrong) = (folder.join("right"), folder.join("wrong"));
+    secret(&password, PASSWORD);
+    secret(&wrong, "another");
+
+    let ways = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+    for mechanism in ways {
+        // What was set a moment ago may take one to reach the listener.
+        eventually(Duration::from_secs(30), || {
+            let way = settings(*sasl, authority, None, Some((mechanism, &password)));
+            if answers(way) { Ok(()) } else { Err(mechanism) }
+        });
+        assert!(!answers(settings(*sasl, authority, None, Some((mechanism, &wrong)))), "{mechanism}");
+    }
+    assert!(answers(settings(*certificates, authority, Some(&client), None)));
+    let rows = [
+        ("a server of another authority", settings(*sasl, &stranger, None, Some(("PLAIN", &password)))),
+        ("no login", settings(*sasl, authority, None, None)),
+        ("no certificate", settings(*certificates, authority, None, None)),
+        ("another authority's certificate", settings(*certificates, authority, Some(&foreign), None)),
+        ("a certificate that has ended", settings(*certificates, authority, Some(&expired), None)),
+        (
+            "no TLS",
+            config::Kafka {
+                security: KafkaSecurity::Plain,
+                tls: ClientTls::default(),
+                ..settings(*sasl, authority, None, Some(("PLAIN", &password)))
+            },
+        ),
+    ];
+    for (name, settings) in rows {
+        assert!(!answers(settings), "{name}");
+    }
+
+    let topics = broker.topics(1);
+    for name in [&topics.dead_letters, &topics.decisions] {
+        let keep = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+        broker.create_topic(name, 1, &keep);
+    }
+    grant(broker, &topics);
+    let server = Server::start();
+    let tls = format!("[kafka.tls]\nca_file = {:?}\n", authority.file);
+    let by_password = format!(
+        "{tls}[kafka.sasl]\nmechanism = \"SCRAM-SHA-512\"\nusername = \"project\"\npassword_file = {password:?}\n"
+    );
+    let by_certificate =
+        format!("{tls}certificate_file = {:?}\nkey_file = {:?}\n", client.certificate, client.key);
+    let producer = Producer::new(broker, Partitioner::Java);
+    for (set_aside, (port, sections)) in
+        [(*sasl, by_password), (*certificates, by_certificate)].into_iter().enumerate()
+    {
+        let mut settings = Settings { kafka: "security = \"tls\"\n".to_owned(), ..Settings::default() };
+        settings.properties.push_str(&sections);
+        let secured = Topics { brokers: format!("127.0.0.1:{port}"), ..topics.clone() };
+        let product = Product::start("run", &secured, &server.url(), &settings);
+        product.ready();
+        // A record that cannot be read is written to the topic of dead letters.
+        producer.put(&Outgoing {
+            topic: topics.ledger.clone(),
+            partition: Some(0),
+            key: Some(format!("key-{set_aside}").into_bytes()),
+            value: Some(b"nonsense".to_vec()),
+            ..Outgoing::default()
+        });
+        eventually(Duration::from_secs(30), || {
+            let found = oracle::read(broker, &topics.dead_letters, 1).remove(0).len();
+            if found == set_aside + 1 { Ok(()) } else { Err(found) }
+        });
+        assert!(product.stop().success());
+    }
+}
