@@ -404,7 +404,7 @@ listen = "127.0.0.1:{admin}"
         let account = |id: &String| {
             format!(
                 "GET /my/accounts/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
-                 {API_KEY}\r\nTPP-Name: bench\r\nX-Request-ID: 1\r\n\r\n"
+                 {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n\r\n"
             )
         };
         let customer = |id: &String| {
@@ -447,7 +447,7 @@ listen = "127.0.0.1:{admin}"
         let request = |position: &str| {
             format!(
                 "GET /my/accounts/{account}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
-                 {API_KEY}\r\nTPP-Name: bench\r\nX-Request-ID: 1\r\n{position}\r\n"
+                 {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n{position}\r\n"
             )
         };
         std::thread::sleep(Duration::from_secs(3));

@@ -195,11 +195,25 @@ async fn tls_takes_the_configured_authority_and_the_servers_takes_ours() {
     assert!(error.contains("others may use it"), "{error}");
 }
 
+/// The port of a server.
+pub fn port(server: &Server) -> String {
+    server.url().replace("redis://127.0.0.1:", "").replace('/', "")
+}
+
+/// How many replicas a sentinel knows.
+pub fn replicas(node: u16) -> usize {
+    let url = format!("redis://127.0.0.1:{node}/");
+    let connection = redis::Client::open(url).and_then(|client| client.get_connection());
+    let Ok(mut sentinel) = connection else { return 0 };
+    let mut ask = redis::cmd("SENTINEL");
+    ask.arg("REPLICAS").arg("balances").query(&mut sentinel).map_or(0, |known: Vec<Vec<String>>| known.len())
+}
+
 /// A sentinel that knows one primary.
-fn sentinel(primary: &Server) -> (Folder, u16, Process) {
+pub fn sentinel(primary: &Server) -> (Folder, u16, Process) {
     let folder = Folder::new("sentinel");
     let (port, file) = (free_port(), folder.join("sentinel.conf"));
-    let at = primary.url().replace("redis://127.0.0.1:", "").replace('/', "");
+    let at = super::redis::port(primary);
     let text = format!(
         "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor balances 127.0.0.1 {at} 1\n\
          sentinel down-after-milliseconds balances 500\nsentinel failover-timeout balances 3000\n",
@@ -215,7 +229,7 @@ fn sentinel(primary: &Server) -> (Folder, u16, Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_is_found_by_a_sentinel_and_followed_when_it_fails_over() {
     let mut primary = Server::start();
-    let port = primary.url().replace("redis://127.0.0.1:", "").replace('/', "");
+    let port = port(&primary);
     let replica = Server::with(&["--maxmemory-policy", "noeviction", "--replicaof", "127.0.0.1", &port]);
     let (_folder, node, _process) = sentinel(&primary);
     let store = RedisStore::new(&config::Redis {
@@ -246,17 +260,9 @@ async fn the_primary_is_found_by_a_sentinel_and_followed_when_it_fails_over() {
             other => Err(other),
         }
     });
-    // The sentinel knows of the replica.
-    eventually(Duration::from_secs(30), || {
-        let url = format!("redis://127.0.0.1:{node}/");
-        let mut sentinel = redis::Client::open(url)?.get_connection()?;
-        let known: Vec<Vec<String>> =
-            redis::cmd("SENTINEL").arg("REPLICAS").arg("balances").query(&mut sentinel)?;
-        if known.is_empty() {
-            Err(redis::RedisError::from((redis::ErrorKind::Io, "none yet")))
-        } else {
-            Ok(())
-        }
+    eventually(Duration::from_secs(30), || match replicas(node) {
+        1 => Ok(()),
+        known => Err(known),
     });
     primary.kill();
     found().await;

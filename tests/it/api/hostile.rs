@@ -19,7 +19,7 @@ use tokio::{
 use super::world::{
     ACCOUNT_HEADERS, Answer,
     Change::{self, And, Instead, Without},
-    LEDGER, World, account_id, changed, config, get, opened, send, served,
+    Faulty, LEDGER, Served, World, account_id, changed, config, get, opened, send, served,
 };
 
 /// The answer without what is of the moment.
@@ -85,6 +85,25 @@ async fn anothers_account_is_answered_as_an_absent_one_whatever_is_asked() {
     assert!(told > 1_000, "{told}");
     // And it is 404 for who may ask: not the same error for everything.
     assert_eq!(get(served.at, "/my/accounts/B1/balance", ACCOUNT_HEADERS).await.status, 404);
+}
+
+#[tokio::test]
+async fn anothers_account_is_not_even_looked_at() {
+    let world = World::born().await;
+    for account in ["A1", "B1"] {
+        world.ledger(0, account, "2018-01-01T00:00:00Z", opened(&["EUR"], None)).await;
+    }
+    let _beating = world.beating();
+    let store = Faulty::new(world.store.clone());
+    let served = Served::start(store.clone(), &config()).await.ready().await;
+    // From here on a look is a fault: so there is no time that could tell one from the other.
+    store.panics.store(true, Ordering::Relaxed);
+    let looked = get(served.at, "/my/accounts/A1/balance", ACCOUNT_HEADERS).await;
+    assert_eq!(looked.status, 500);
+    for id in ["B1", "none", "B%31", ".."] {
+        let path = format!("/my/accounts/{id}/balance");
+        assert_eq!(get(served.at, &path, ACCOUNT_HEADERS).await.status, 404, "{id}");
+    }
 }
 
 /// Sends these bytes, says nothing more, and counts the answers until the server closes.
