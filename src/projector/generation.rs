@@ -23,7 +23,7 @@ pub enum GenerationError {
     /// Records that the projection needs are gone.
     #[error(
         "generation {generation} cannot begin: {partition} starts at offset {low}, not at 0, so records are \
-         gone that balances rest on; restore the topic, or begin from a snapshot"
+         gone that balances rest on; restore the topic, or begin with `rebuild start` from a snapshot or from where the log starts"
     )]
     NoBeginning {
         /// Which one.

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::{
     decisions::{Birth, BirthTopic, Decisions, Origin},
-    domain::{Cell, Offset, PartitionId, RecordAt, Rules, Subject, Time, Topic, fold},
+    domain::{Cell, Offset, Parameters, PartitionId, RecordAt, Rules, Subject, Time, Topic, fold},
     ops::console::Console,
     source::{
         Cluster,
@@ -47,7 +47,8 @@ struct Stretch {
 pub(super) async fn look(
     console: &Console,
     decisions: &Decisions,
-    served: &Birth,
+    served: Option<&Birth>,
+    parameters: &Parameters,
     origin: &Origin,
 ) -> anyhow::Result<Preflight> {
     let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
@@ -57,14 +58,7 @@ pub(super) async fn look(
         let name = console.cluster.topic_name(topic);
         let count = topics::partitions(&inquirer, name)?;
         let count = count.ok_or_else(|| TopicError::Missing { topic: name.to_owned() })?;
-        let pinned = served.topics.get(&topic).filter(|pinned| pinned.name == name);
-        let pinned = pinned.map_or(0, |pinned| pinned.starts.len());
-        if count < pinned {
-            faults.push(format!(
-                "{name} has {count} partitions, generation {} knows {pinned}: it was made anew, and keys live elsewhere now",
-                served.generation.0
-            ));
-        }
+        faults.extend(served.and_then(|served| fewer(served, topic, name, count)));
         let of_topic = partitions(&console.cluster, &inquirer, topic, count)?;
         if let Some(policy) = topics::compaction(&console.cluster, name).await? {
             for stretch in &of_topic {
@@ -88,8 +82,10 @@ pub(super) async fn look(
             ));
         }
     }
+    // Without a served one there is nothing to predict from.
+    let like = served.map_or(Generation(0), |served| served.generation);
     let live = console.live().await?;
-    let footprint = console.store.footprint(served.generation).await.context("the store's memory")?;
+    let footprint = console.store.footprint(like).await.context("the store's memory")?;
     faults.extend(no_room(footprint));
     if !faults.is_empty() {
         let hint = if matches!(origin, Origin::Beginning) && stretches.iter().any(|s| s.low.0 > 0) {
@@ -99,17 +95,18 @@ pub(super) async fn look(
         };
         anyhow::bail!("the rebuild is not begun, nothing was changed:\n  {}{hint}", faults.join("\n  "));
     }
-    let notes = notes(console, &live, served.generation, &stretches);
+    let notes = notes(console, &live, like, &stretches);
     let records =
         stretches.iter().map(|s| u64::try_from(s.high.0.saturating_sub(s.low.0)).unwrap_or_default());
     let records = records.fold(0, u64::saturating_add);
     let (topics, takes) = {
-        let (cluster, served, decisions) = (console.cluster.clone(), served.clone(), decisions.clone());
+        let (cluster, parameters, decisions) =
+            (console.cluster.clone(), parameters.clone(), decisions.clone());
         let cores = console.config.projector.workers;
         let origin = origin.clone();
         let looked = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let topics = beginnings(&cluster, &stretches, &origin)?;
-            Ok((topics, duration(&cluster, &served, &decisions, &stretches, cores)?))
+            Ok((topics, duration(&cluster, &parameters, &decisions, &stretches, cores)?))
         });
         looked.await??
     };
@@ -118,11 +115,12 @@ pub(super) async fn look(
 
 impl Preflight {
     /// For whoever is asked.
-    pub(super) fn tell(&self, generation: Generation, served: Generation, origin: &Origin) -> String {
+    pub(super) fn tell(&self, generation: Generation, served: Option<Generation>, origin: &Origin) -> String {
+        let beside = served.map(|served| format!(" beside generation {}, which readers keep", served.0));
         let mut text = format!(
-            "begin generation {} beside generation {}, which readers keep\n  folds {} records onto {}; about {}\n  takes about {} of the store's memory, like generation {}; {} are used now",
+            "begin generation {}{}\n  folds {} records onto {}; about {}\n",
             generation.0,
-            served.0,
+            beside.unwrap_or_default(),
             self.records,
             match origin {
                 Origin::Beginning => "nothing, from their beginning".to_owned(),
@@ -130,10 +128,15 @@ impl Preflight {
                 Origin::Seed { digest } => format!("the snapshot {digest}"),
             },
             in_words(self.takes),
-            bytes(self.footprint.generation_bytes),
-            served.0,
-            bytes(self.footprint.used_bytes),
         );
+        if let Some(served) = served {
+            let takes = bytes(self.footprint.generation_bytes);
+            let _infallible =
+                write!(text, "  takes about {takes} of the store's memory, like generation {}; ", served.0);
+        } else {
+            text.push_str("  how much of the store's memory it takes cannot be told beforehand; ");
+        }
+        let _infallible = write!(text, "{} are used now", bytes(self.footprint.used_bytes));
         if let Some(max) = self.footprint.max_bytes {
             let _infallible = write!(text, " of {}", bytes(max));
         }
@@ -142,6 +145,17 @@ impl Preflight {
         }
         text
     }
+}
+
+/// A topic does not lose partitions, unless it is another one.
+fn fewer(served: &Birth, topic: Topic, name: &str, count: usize) -> Option<String> {
+    let pinned = served.topics.get(&topic).filter(|pinned| pinned.name == name)?.starts.len();
+    (count < pinned).then(|| {
+        format!(
+            "{name} has {count} partitions, generation {} knows {pinned}: it was made anew, and keys live elsewhere now",
+            served.generation.0
+        )
+    })
 }
 
 fn partitions(
@@ -232,12 +246,12 @@ fn cut(scan: &Scan, stretch: &Stretch) -> anyhow::Result<Option<Time>> {
 /// About how long the whole log takes, by a trial on its longest partition.
 fn duration(
     cluster: &Cluster,
-    served: &Birth,
+    parameters: &Parameters,
     decisions: &Decisions,
     stretches: &[Stretch],
     workers: usize,
 ) -> anyhow::Result<Duration> {
-    let rules = Rules::new(&served.parameters)?;
+    let rules = Rules::new(parameters)?;
     let length = |stretch: &&Stretch| stretch.high.0.saturating_sub(stretch.low.0);
     let Some(longest) = stretches.iter().max_by_key(length) else { return Ok(Duration::ZERO) };
     let total = stretches.iter().map(|stretch| length(&stretch)).fold(0, i64::saturating_add);
@@ -246,7 +260,7 @@ fn duration(
     Scan::new(cluster)?.read(longest.id, longest.low, longest.high, |record| {
         tried = tried.saturating_add(1);
         let raw = record.record(longest.id.topic);
-        if let (Some(subject), Ok(event)) = (wire::subject(&raw), wire::decode(&raw, &served.parameters)) {
+        if let (Some(subject), Ok(event)) = (wire::subject(&raw), wire::decode(&raw, parameters)) {
             let at = RecordAt { partition: longest.id, offset: record.offset, timestamp: raw.timestamp };
             let home = decisions.homes.get(&subject).copied();
             // What is set aside costs as much.

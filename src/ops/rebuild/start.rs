@@ -50,17 +50,19 @@ pub enum From {
 pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let console = Console::open(config)?;
     let shutdown = parts::shutdown()?;
+    let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
+    topics::check_own(&console.cluster, &inquirer).await?;
     let decisions = console.decisions().await?;
     let birth = match choose(&decisions, &args)? {
         Chosen::GoOn(birth) => {
-            let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
             let counts = topics::check_folded(&console.cluster, &inquirer).await?;
             generation::check_pinned(&console.cluster, &birth, &console.config.parameters(), &counts)?;
             eprintln!("going on with generation {}", birth.generation.0);
             *birth
         }
         Chosen::Begin { generation, served, origin } => {
-            begin(&console, &decisions, generation, &served, origin, &args.consent).await?
+            let served = served.as_deref();
+            begin(&console, &decisions, generation, served, origin, &args.consent).await?
         }
     };
     feed(console, &birth, shutdown).await
@@ -68,14 +70,29 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
 
 enum Chosen {
     GoOn(Box<Birth>),
-    Begin { generation: Generation, served: Box<Birth>, origin: Origin },
+    Begin { generation: Generation, served: Option<Box<Birth>>, origin: Origin },
 }
 
 fn choose(decisions: &Decisions, args: &Args) -> anyhow::Result<Chosen> {
+    let asked = args.from.map(|from| match from {
+        From::Beginning => Origin::Beginning,
+        From::LogStart => Origin::LogStart,
+    });
     let serving = decisions.serving();
-    let served = serving.and_then(|serving| decisions.births.get(&serving));
-    let served =
-        served.context("there is no projection to rebuild beside: `project` begins the first generation")?;
+    let Some(served) = serving.and_then(|serving| decisions.births.get(&serving)) else {
+        // Of a log whose head is gone, the first generation too begins only when somebody says so.
+        let generation = Generation(args.generation.unwrap_or(1));
+        return match asked.filter(|asked| *asked != Origin::Beginning) {
+            Some(origin) if decisions.births.is_empty() => {
+                Ok(Chosen::Begin { generation, served: None, origin })
+            }
+            Some(_) | None => {
+                anyhow::bail!(
+                    "there is no projection to rebuild beside: `project` begins the first generation"
+                )
+            }
+        };
+    };
     let newest = decisions.births.keys().max().copied().unwrap_or(served.generation);
     let next = Generation(newest.0.saturating_add(1));
     let unfinished = || {
@@ -83,12 +100,8 @@ fn choose(decisions: &Decisions, args: &Args) -> anyhow::Result<Chosen> {
         later.max()
     };
     let chosen = args.generation.map(Generation).or_else(unfinished).unwrap_or(next);
-    let asked = args.from.map(|from| match from {
-        From::Beginning => Origin::Beginning,
-        From::LogStart => Origin::LogStart,
-    });
     if chosen == next {
-        let (served, origin) = (Box::new(served.clone()), asked.unwrap_or_default());
+        let (served, origin) = (Some(Box::new(served.clone())), asked.unwrap_or_default());
         return Ok(Chosen::Begin { generation: next, served, origin });
     }
     let birth = born(decisions, chosen).with_context(|| format!("the next free number is {}", next.0))?;
@@ -107,21 +120,23 @@ async fn begin(
     console: &Console,
     decisions: &Decisions,
     generation: Generation,
-    served: &Birth,
+    served: Option<&Birth>,
     origin: Origin,
     consent: &Consent,
 ) -> anyhow::Result<Birth> {
-    let preflight = preflight::look(console, decisions, served, &origin).await?;
-    let act = consent.ask(&preflight.tell(generation, served.generation, &origin))?;
-    // With the same key of fingerprints, equal histories give equal bytes.
-    let parameters = console.config.parameters();
-    let parameters = Parameters { fingerprint_key: served.parameters.fingerprint_key, ..parameters };
+    let mut parameters = console.config.parameters();
+    if let Some(served) = served {
+        // With the same key of fingerprints, equal histories give equal bytes.
+        parameters = Parameters { fingerprint_key: served.parameters.fingerprint_key, ..parameters };
+    }
+    let preflight = preflight::look(console, decisions, served, &parameters, &origin).await?;
+    let act = consent.ask(&preflight.tell(generation, served.map(|served| served.generation), &origin))?;
     let birth = Birth {
         id: Uuid::new_v4(),
         generation,
         topics: preflight.topics,
         parameters,
-        active: false,
+        active: served.is_none(),
         origin,
         act: Some(act),
     };
@@ -194,6 +209,7 @@ mod tests {
             |from, to| Decision::Promoted { from: Generation(from), to: Generation(to), act: act() };
         let of = |decisions: &[&Decision]| decisions.iter().map(|&d| d.clone()).collect::<Vec<_>>();
         assert!(chosen(&[], None, None).starts_with("there is no projection"));
+        assert_eq!(chosen(&[], Some(From::LogStart), None), "begin 1 from log-start");
         let one = of(&[&first]);
         assert_eq!(chosen(&one, None, None), "begin 2 from beginning");
         assert_eq!(chosen(&one, Some(From::LogStart), Some(2)), "begin 2 from log-start");
