@@ -21,6 +21,7 @@
 
 mod http;
 mod loops;
+mod operate;
 mod process;
 
 use std::{
@@ -183,6 +184,9 @@ fn main() {
     if bench.wanted("freshness") {
         bench.freshness();
     }
+    if bench.wanted("operate") {
+        bench.operate(events, &base(&[]));
+    }
     if bench.wanted("memory") {
         let topics = bench.fill("long", events * 5, &base(&[]));
         bench.drain("long", &topics, false);
@@ -341,7 +345,7 @@ listen = "127.0.0.1:{admin}"
         let memory_before = self.redis_memory();
         let mut role = Role::start(&self.args.binary, "project", &config);
         let prefix = format!("{{{}}}", topics.name);
-        let seconds = self.until_drained(&prefix, &ends, &mut role);
+        let seconds = self.until_drained(&prefix, 1, &ends, &mut role);
         let millions = events as f64 / 1e6;
         self.put(scenario, "drain_per_second", events as f64 / seconds);
         self.put(scenario, "project_cpu_per_million", process::cpu_seconds(role.pid()) / millions);
@@ -361,30 +365,46 @@ listen = "127.0.0.1:{admin}"
         }
     }
 
-    fn until_drained(&self, prefix: &str, ends: &BTreeMap<String, i64>, role: &mut Role) -> f64 {
-        let mut redis = self.redis.get_connection().expect("Redis answers");
+    fn until_drained(
+        &self,
+        prefix: &str,
+        generation: u32,
+        ends: &BTreeMap<String, i64>,
+        role: &mut Role,
+    ) -> f64 {
         let mut first = None;
         let limit = Instant::now() + Duration::from_mins(15);
         loop {
-            let raw: BTreeMap<String, Vec<u8>> = redis::cmd("HGETALL")
-                .arg(format!("{prefix}:g1:pos"))
-                .query(&mut redis)
-                .expect("Redis answers");
-            let next = |bytes: &[u8]| {
-                balance_projector::store::Position::from_bytes(bytes).map_or(0, |p| p.checkpoint.next.0)
-            };
-            let sum: i64 = raw.values().map(|bytes| next(bytes)).sum();
+            let next = self.folded(prefix, generation);
+            let sum: i64 = next.values().sum();
             if sum > 0 && first.is_none() {
                 first = Some(Instant::now());
             }
-            let done = ends.iter().all(|(id, end)| raw.get(id).is_some_and(|bytes| next(bytes) >= *end));
-            if done {
+            if ends.iter().all(|(id, end)| next.get(id).is_some_and(|next| next >= end)) {
                 return first.map_or(0.0, |first| first.elapsed().as_secs_f64());
             }
-            assert!(!role.is_gone(), "project ended; its log is beside its configuration");
+            assert!(!role.is_gone(), "the role ended; its log is beside its configuration");
             assert!(Instant::now() < limit, "not drained in 15 minutes: {sum} records");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn is_drained(&self, prefix: &str, generation: u32, ends: &BTreeMap<String, i64>) -> bool {
+        let next = self.folded(prefix, generation);
+        ends.iter().all(|(id, end)| next.get(id).is_some_and(|next| next >= end))
+    }
+
+    /// The next offset to fold of every partition.
+    fn folded(&self, prefix: &str, generation: u32) -> BTreeMap<String, i64> {
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        let raw: BTreeMap<String, Vec<u8>> = redis::cmd("HGETALL")
+            .arg(format!("{prefix}:g{generation}:pos"))
+            .query(&mut redis)
+            .expect("Redis answers");
+        let next = |bytes: &[u8]| {
+            balance_projector::store::Position::from_bytes(bytes).map_or(0, |p| p.checkpoint.next.0)
+        };
+        raw.iter().map(|(id, bytes)| (id.clone(), next(bytes))).collect()
     }
 
     /// Both views and the constant route, in turn, from one server.
@@ -551,6 +571,11 @@ listen = "127.0.0.1:{admin}"
         let of = |name: &str| self.results[scenario][name].as_f64();
         let limit = match figure {
             "drain_per_second" => "loop_per_second",
+            "rebuild_per_second" => "live_per_second",
+            "reads_rebuilding_p99_us" => "reads_p99_us",
+            "audit_per_second" | "explain_account_per_second" | "explain_customer_per_second" => {
+                "bare_per_second"
+            }
             "account_per_second" | "customer_per_second" => "constant_per_second",
             "readable_p50_us" => "consumed_p50_us",
             "readable_p99_us" => "consumed_p99_us",

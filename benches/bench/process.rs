@@ -28,11 +28,13 @@ pub fn peak_mib(pid: u32) -> f64 {
 pub struct Role(Child);
 
 impl Role {
-    /// Starts it with a configuration file; its log goes beside the file.
+    /// Starts a role, or a command that runs on, with a configuration file; its log goes beside the file.
     pub fn start(binary: &Path, role: &str, config: &Path) -> Role {
-        let log = fs::File::create(config.with_extension(format!("{role}.log"))).expect("a log file");
+        let log = fs::File::create(config.with_extension(format!("{}.log", role.replace(' ', "-"))))
+            .expect("a log file");
         let child = Command::new(binary)
-            .args(["--config", config.to_str().expect("a path in UTF-8"), role])
+            .args(["--config", config.to_str().expect("a path in UTF-8")])
+            .args(role.split(' '))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -44,6 +44,7 @@ mod poison;
 mod rebalance;
 mod rebuild;
 mod redis_loss;
+mod runbook;
 mod stack;
 mod store;
 mod support;

@@ -1,0 +1,124 @@
+//! What operators do beside the live projection: rebuilds, and what readers feel of one; audits; explanations.
+
+use std::{
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{API_KEY, Bench, TOKEN, free_port, http, loops, process::Role, until_200};
+
+/// How long each load of reads lasts.
+const READS: Duration = Duration::from_secs(4);
+
+impl Bench {
+    /// A live drain, a rebuild of the same log beside it, reads without and with another one, an audit, explanations.
+    pub(crate) fn operate(&mut self, events: u64, flags: &[String]) {
+        let topics = self.fill("operate", events, flags);
+        let ends = topics.ends();
+        let records: i64 = ends.values().sum();
+        let records = records as f64;
+        let prefix = format!("{{{}}}", topics.name);
+        let config = self.args.out.join("operate.toml");
+
+        eprintln!("operate: reading {records} records alone");
+        let bare = loops::bare(&topics, u64::try_from(ends.values().sum::<i64>()).unwrap_or(0));
+        self.put("operate", "bare_per_second", records / bare.seconds);
+
+        eprintln!("operate: the live drain");
+        self.flush();
+        let mut live = Role::start(&self.args.binary, "project", &config);
+        let seconds = self.until_drained(&prefix, 1, &ends, &mut live);
+        self.put("operate", "live_per_second", records / seconds);
+
+        eprintln!("operate: a rebuild beside it");
+        // A process of its own: the live one has the admin listener.
+        let text = std::fs::read_to_string(&config).expect("the configuration");
+        let apart = config.with_file_name("operate.rebuild.toml");
+        let admin =
+            text.rsplit("listen = \"").next().and_then(|rest| rest.split('"').next()).expect("an address");
+        std::fs::write(&apart, text.replace(admin, &format!("127.0.0.1:{}", free_port()))).expect("a file");
+        let mut rebuild = Role::start(&self.args.binary, "rebuild start --yes", &apart);
+        let seconds = self.until_drained(&prefix, 2, &ends, &mut rebuild);
+        self.put("operate", "rebuild_per_second", records / seconds);
+        drop(rebuild);
+
+        let serve = config.with_file_name("operate.serve.toml");
+        std::fs::write(&serve, text.replace(admin, &format!("127.0.0.1:{}", free_port()))).expect("a file");
+        let server = Role::start(&self.args.binary, "serve", &serve);
+        let api =
+            text.split("listen = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("an address");
+        let accounts: Vec<String> = self
+            .sample_accounts()
+            .iter()
+            .map(|id| {
+                format!(
+                    "GET /my/accounts/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
+                     {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n\r\n"
+                )
+            })
+            .collect();
+        until_200(api, &accounts[0]);
+        eprintln!("operate: reads without a rebuild, and with one");
+        let load = http::load(api, accounts.clone(), 16, READS);
+        self.put("operate", "reads_p99_us", load.p99_us as f64);
+        self.put("operate", "reads_per_second", load.per_second);
+        // Another generation: the one before stands at the log's end and has nothing more to do.
+        let mut rebuild = Role::start(&self.args.binary, "rebuild start --generation 3 --yes", &apart);
+        self.until_begun(&prefix, 3, &mut rebuild);
+        let load = http::load(api, accounts, 16, READS);
+        let drained = self.is_drained(&prefix, 3, &ends);
+        self.put("operate", "reads_rebuilding_p99_us", load.p99_us as f64);
+        self.put("operate", "reads_rebuilding_per_second", load.per_second);
+        self.put("operate", "reads_rebuilding_other_status", load.other_status as f64);
+        // 1: the rebuild ended before the reads did; more events show more.
+        self.put("operate", "reads_rebuilding_outlasted", f64::from(u8::from(drained)));
+        drop(rebuild);
+        drop(server);
+
+        eprintln!("operate: an audit");
+        let (seconds, _) = self.timed(&config, &["audit", "--json"]);
+        self.put("operate", "audit_per_second", records / seconds);
+        for (kind, ids) in
+            [("account", self.sample_accounts()), ("customer", self.samples("payment.", "customer_id"))]
+        {
+            eprintln!("operate: explanations of one {kind} from the log's beginning");
+            let mut arguments = vec!["explain", kind, &ids[0], "--json"];
+            if kind == "account" {
+                arguments.push("--whole");
+            }
+            let (seconds, output) = self.timed(&config, &arguments);
+            let told: Value = serde_json::from_slice(&output.stdout).expect("an explanation");
+            let read = told["read"].as_array().expect("what was read");
+            let scanned: u64 = read.iter().filter_map(|stretch| stretch["records"].as_u64()).sum();
+            self.put("operate", &format!("explain_{kind}_records"), scanned as f64);
+            self.put("operate", &format!("explain_{kind}_seconds"), seconds);
+            self.put("operate", &format!("explain_{kind}_per_second"), scanned as f64 / seconds);
+        }
+        drop(live);
+    }
+
+    fn until_begun(&self, prefix: &str, generation: u32, role: &mut Role) {
+        let limit = Instant::now() + Duration::from_mins(1);
+        while self.folded(prefix, generation).values().all(|next| *next == 0) {
+            assert!(!role.is_gone(), "the rebuild ended; its log is beside its configuration");
+            assert!(Instant::now() < limit, "the rebuild does not begin");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Runs a command to its end; exit status 0 is demanded.
+    fn timed(&self, config: &std::path::Path, arguments: &[&str]) -> (f64, Output) {
+        let started = Instant::now();
+        let output = Command::new(&self.args.binary)
+            .args(["--config", config.to_str().expect("a path in UTF-8")])
+            .args(arguments)
+            .output()
+            .expect("the product starts");
+        let seconds = started.elapsed().as_secs_f64();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}{}", String::from_utf8_lossy(&output.stdout));
+        (seconds, output)
+    }
+}
