@@ -11,7 +11,6 @@ mod metrics;
 mod partition;
 mod pause;
 mod quarantine;
-pub mod replay;
 
 use std::{
     collections::{BTreeMap, HashMap},

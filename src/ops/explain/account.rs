@@ -36,15 +36,15 @@ pub(super) fn explain(
     let compared = |follow: &Follow<'_>| differences(log, follow, served.as_ref(), &read.quarantines);
     let mut found = None;
     if let Some(stretches) = late {
-        let (follow, read) = fold(log, id, question, stretches)?;
+        let (follow, stretches) = fold(log, id, question, stretches, &read.quarantines, ends)?;
         // Else something was missed, or the store is wrong: the whole stretch tells which.
         if follow.begins_with_opening && compared(&follow).is_empty() {
-            found = Some((follow, read));
+            found = Some((follow, stretches));
         }
     }
-    let (follow, read) = match found {
+    let (follow, stretches) = match found {
         Some(found) => found,
-        None => fold(log, id, question, stretches)?,
+        None => fold(log, id, question, stretches, &read.quarantines, ends)?,
     };
     if follow.records == 0 && served.is_none() {
         let topic = log.cluster.topic_name(Topic::Ledger);
@@ -54,7 +54,7 @@ pub(super) fn explain(
         );
     }
     let differences = compared(&follow);
-    Ok(told(log, id, follow, read, differences, question, ends))
+    Ok(told(log, id, follow, stretches, differences, question, ends))
 }
 
 /// The same stretches, the home's from where the account's opening says that its records begin.
@@ -74,10 +74,11 @@ fn fold<'a>(
     id: &AccountId,
     question: &Question,
     mut stretches: Vec<Stretch>,
+    held: &[Quarantine],
+    ends: &Ends,
 ) -> anyhow::Result<(Follow<'a>, Vec<Stretch>)> {
     let subject = Subject::Account(id.clone());
-    let cut_short = stretches.iter().any(|stretch| stretch.shown_to < stretch.to);
-    let mut follow = Follow::new(log, &subject, Lens::Account, question, cut_short);
+    let mut follow = Follow::new(log, &subject, Lens::Account, question, held, ends);
     let key = subject.as_str().as_bytes();
     for stretch in &mut stretches {
         let shown_to = Offset(stretch.shown_to);
@@ -88,6 +89,7 @@ fn fold<'a>(
         })
         .context("the account cannot be folded again")?;
     }
+    follow.settle();
     Ok((follow, stretches))
 }
 
@@ -100,7 +102,7 @@ fn differences(
 ) -> Vec<String> {
     let now = follow.now();
     let mut differences = cells(now.cell(), served);
-    differences.extend(log.holds(now.quarantines().values().cloned(), quarantines.iter().cloned()));
+    differences.extend(log.holds(now.quarantines().cloned(), quarantines.iter().cloned()));
     differences
 }
 
@@ -177,8 +179,8 @@ fn told(
         Some(Cell::Account(account)) => Figures::of_account(account, question.currency, today),
         Some(Cell::Customer(_)) | None => Figures::default(),
     };
-    let holds = follow.shown.quarantines().iter();
-    figures.on_hold = holds.map(|(at, held)| Hold::new(log.cluster, id.as_str(), *at, held)).collect();
+    let holds = follow.shown.quarantines();
+    figures.on_hold = holds.map(|held| Hold::new(log.cluster, id.as_str(), held)).collect();
     let mut notes = Vec::new();
     if figures.balances.is_empty() && !figures.closed && figures.on_hold.is_empty() {
         notes.push(match question.currency {

@@ -13,11 +13,11 @@ use super::{
     figures::{Paid, Profile},
     follow::Follow,
     money::money,
+    replay::Replay,
     trace::{Balance, Lens, owes},
 };
 use crate::{
     domain::{AccountId, Amount, Cell, Currency, CustomerId, Fact, Offset, PartitionId, Subject, Topic},
-    projector::replay::Replay,
     source::batch::Stored,
     store::{CustomerRead, Quarantine},
     wire,
@@ -48,8 +48,8 @@ pub(super) fn explain(
     let home = served.as_ref().map(Cell::home);
     let mut payments = log.stretches(Topic::Payment, home, &read.quarantines, ends)?;
     let mut ledger = log.stretches(Topic::Ledger, None, &[], ends)?;
-    let own = fold(log, id, question, &mut payments)?;
-    let dues = fold_dues(log, id, question, accounts.keys(), &mut ledger)?;
+    let own = fold(log, id, question, &mut payments, &read.quarantines, ends)?;
+    let dues = fold_dues(log, id, question, accounts.keys(), &mut ledger, &read.quarantines, ends)?;
 
     let known = served.is_some() || !accounts.is_empty() || own.records > 0;
     if !known && dues.values().all(|follow| due(follow.now(), id).is_none()) {
@@ -62,9 +62,9 @@ pub(super) fn explain(
     }
     let mut differences = of_profile(own.now().cell(), served.as_ref());
     differences.extend(of_dues(id, &dues, &accounts));
-    let mut held: Vec<Quarantine> = own.now().quarantines().values().cloned().collect();
+    let mut held: Vec<Quarantine> = own.now().quarantines().cloned().collect();
     for follow in dues.values().filter(|follow| due(follow.now(), id).is_some()) {
-        held.extend(follow.now().quarantines().values().cloned());
+        held.extend(follow.now().quarantines().cloned());
     }
     // The marks of accounts are written once: what waits behind them is counted at the accounts alone.
     let marks = |held: Vec<Quarantine>| held.into_iter().map(|held| Quarantine { waiting: 0, ..held });
@@ -78,10 +78,11 @@ fn fold<'a>(
     id: &CustomerId,
     question: &Question,
     stretches: &mut [Stretch],
+    held: &[Quarantine],
+    ends: &Ends,
 ) -> anyhow::Result<Follow<'a>> {
     let subject = Subject::Customer(id.clone());
-    let cut_short = stretches.iter().any(|stretch| stretch.shown_to < stretch.to);
-    let mut follow = Follow::new(log, &subject, Lens::Customer, question, cut_short);
+    let mut follow = Follow::new(log, &subject, Lens::Customer, question, held, ends);
     let key = subject.as_str().as_bytes();
     for stretch in stretches {
         let shown_to = Offset(stretch.shown_to);
@@ -92,6 +93,7 @@ fn fold<'a>(
         })
         .context("the customer cannot be folded again")?;
     }
+    follow.settle();
     Ok(follow)
 }
 
@@ -102,8 +104,9 @@ fn fold_dues<'a, 'b>(
     question: &Question,
     known: impl Iterator<Item = &'b AccountId>,
     stretches: &mut [Stretch],
+    held: &[Quarantine],
+    ends: &Ends,
 ) -> anyhow::Result<Follows<'a>> {
-    let cut_short = stretches.iter().any(|stretch| stretch.shown_to < stretch.to);
     let quoted = format!("\"{}\"", id.as_str());
     let names = Finder::new(&quoted);
     let mut wanted: BTreeSet<AccountId> = known.cloned().collect();
@@ -118,7 +121,7 @@ fn fold_dues<'a, 'b>(
                 if wanted.contains(&account) {
                     let follow = follows.entry(account.clone()).or_insert_with(|| {
                         let lens = Lens::Due(account.as_str().to_owned(), id.clone());
-                        Follow::new(log, &Subject::Account(account), lens, question, cut_short)
+                        Follow::new(log, &Subject::Account(account), lens, question, held, ends)
                     });
                     follow.take(log, partition, record, shown_to);
                 } else if found.contains(&account) || makes_owe(log, id, &names, partition, record) {
@@ -128,6 +131,7 @@ fn fold_dues<'a, 'b>(
             .context("the accounts on which the customer owes cannot be folded again")?;
         }
         if found.is_empty() {
+            follows.values_mut().for_each(Follow::settle);
             return Ok(follows);
         }
         wanted.extend(found);
@@ -237,8 +241,8 @@ fn told(
         figures.last_payment = Paid::of(&customer.last_payment());
         figures.profile = Profile::of(customer);
     }
-    let holds = own.shown.quarantines().iter();
-    figures.on_hold = holds.map(|(at, held)| Hold::new(log.cluster, id.as_str(), *at, held)).collect();
+    let holds = own.shown.quarantines();
+    figures.on_hold = holds.map(|held| Hold::new(log.cluster, id.as_str(), held)).collect();
     let mut owes = false;
     let mut sums: BTreeMap<Currency, Amount> = BTreeMap::new();
     let mut sum_is_told = true;
@@ -261,10 +265,8 @@ fn told(
                     figures.dues.push(Balance { account, currency: *currency, balance, available: None });
                 }
             }
-            let holds = follow.shown.quarantines().iter();
-            figures
-                .on_hold
-                .extend(holds.map(|(at, held)| Hold::new(log.cluster, account.as_str(), *at, held)));
+            let holds = follow.shown.quarantines();
+            figures.on_hold.extend(holds.map(|held| Hold::new(log.cluster, account.as_str(), held)));
         }
         records.extend(follow.trace.rows);
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{money::money, trace::Balance};
 use crate::{
-    domain::{Account, BalanceType, Currency, Customer, Day, LastPayment, PartitionId},
+    domain::{Account, BalanceType, Currency, Customer, Day, LastPayment},
     source::Cluster,
     store::Quarantine,
 };
@@ -128,7 +128,8 @@ impl Profile {
 }
 
 impl Hold {
-    pub(super) fn new(cluster: &Cluster, key: &str, id: PartitionId, quarantine: &Quarantine) -> Hold {
+    pub(super) fn new(cluster: &Cluster, key: &str, quarantine: &Quarantine) -> Hold {
+        let id = quarantine.partition;
         Hold {
             key: key.to_owned(),
             topic: cluster.topic_name(id.topic).to_owned(),

@@ -1,13 +1,15 @@
 //! One subject on its way through the log.
 
 use super::{
-    Log, Question,
+    Ends, Log, Question,
+    replay::Replay,
     trace::{Lens, Trace},
 };
 use crate::{
     domain::{AccountFact, Fact, Offset, Outcome, PartitionId, Subject},
-    projector::replay::{Fate, Replay, Step},
+    projector::lane::{Fate, Step},
     source::batch::Stored,
+    store::Quarantine,
 };
 
 /// A subject folded again.
@@ -28,16 +30,21 @@ impl<'a> Follow<'a> {
         subject: &Subject,
         lens: Lens,
         question: &Question,
-        cut_short: bool,
+        held: &[Quarantine],
+        ends: &Ends,
     ) -> Self {
-        let replay = || Replay::new(subject, &log.birth.parameters, log.rules, log.decisions);
         Follow {
-            shown: replay(),
-            rest: cut_short.then(replay),
+            shown: Replay::new(log, subject, held, ends.time),
+            rest: ends.time.map(|_| Replay::new(log, subject, held, None)),
             trace: Trace::new(lens, question.currency, question.last),
             records: 0,
             begins_with_opening: false,
         }
+    }
+
+    /// To be told once no record is left.
+    pub(super) fn settle(&mut self) {
+        self.trace.settle(self.shown.quarantines());
     }
 
     /// Where the store stands.
@@ -67,7 +74,7 @@ fn opens(step: &Step<'_>) -> bool {
         step.event.is_some_and(|event| matches!(event.fact, Fact::Account(_, AccountFact::Opened { .. })));
     let applied = match &step.fate {
         Fate::Folded(effect) => effect.outcome == Outcome::Applied,
-        Fate::SetAside(_) | Fate::Waits(_) => false,
+        Fate::Early(_) | Fate::Skipped | Fate::SetAside(_) | Fate::Waits(_) => false,
     };
     opening && applied
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Explanation, Kind, Verdict, trace::Row};
+use super::{
+    Explanation, Kind, Verdict,
+    trace::{Decided, Row},
+};
 
 /// For a human.
 pub(super) fn table(told: &Explanation) -> String {
@@ -88,6 +91,13 @@ impl Row {
         })
     }
 
+    /// Who decided what about it.
+    fn decided(&self) -> Option<String> {
+        let Decided { remedy, who, at, why } = self.decision.as_ref()?;
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        Some(printable(&format!("{remedy} by {who} at {at}{why}")))
+    }
+
     /// One line for each currency that it moves, and one where it moves none.
     fn lines(&self) -> Vec<Vec<String>> {
         let head = [
@@ -103,6 +113,7 @@ impl Row {
         note.extend(self.date.clone());
         note.extend(Some(printable(&self.note)).filter(|note| !note.is_empty()));
         note.extend(self.paid());
+        note.extend(self.decided());
         let tail = [self.outcome.to_owned(), note.join(", ")];
         let line = |middle: [String; 4]| head.iter().cloned().chain(middle).chain(tail.clone()).collect();
         if self.moves.is_empty() {
@@ -258,7 +269,7 @@ pub(super) fn csv(told: &Explanation) -> String {
                     available,
                     row.outcome.to_owned(),
                     no_formula(
-                        [row.note.clone(), row.paid().unwrap_or_default()]
+                        [row.note.clone(), row.paid().unwrap_or_default(), row.decided().unwrap_or_default()]
                             .iter()
                             .filter(|part| !part.is_empty())
                             .map(String::as_str)

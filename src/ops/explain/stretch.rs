@@ -107,7 +107,8 @@ impl Log<'_> {
         of_store: impl Iterator<Item = Quarantine>,
     ) -> Option<String> {
         let sorted = |held: Vec<Quarantine>| {
-            let mut held = held;
+            // That a gap may be about to close is nothing that the log says.
+            let mut held: Vec<_> = held.into_iter().map(|held| Quarantine { heals: false, ..held }).collect();
             held.sort_by_key(|held| (held.partition, held.offset));
             held
         };

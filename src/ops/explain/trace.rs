@@ -9,12 +9,14 @@ use super::{
     money::{between, money},
 };
 use crate::{
+    decisions::{Patch, Remedy},
     domain::{
         AccountFact, Amount, BalanceType, Cell, Compared, Currency, CustomerFact, CustomerId, Day, Event,
-        Fact, Ignored, Indicator, Outcome,
+        Fact, Ignored, Indicator, Offset, Outcome,
     },
-    projector::replay::{Fate, Step},
+    projector::lane::{Fate, Step},
     source::Cluster,
+    store::Quarantine,
 };
 
 /// One record.
@@ -52,17 +54,34 @@ pub struct Row {
     /// The day on which it was booked or paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// `applied`, `duplicate`, `without-effect`, `replayed`, `dead-letter` or `waits`.
+    /// `applied`, `duplicate`, `without-effect`, `replayed`, `type-ignored`, `skipped`, `dead-letter` or `waits`.
     pub outcome: &'static str,
     /// Why, or what it did besides moving figures; for a human.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// What an operator decided about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decided>,
     /// What it moved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
     /// The last payment that counts from here on, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_payment: Option<Paid>,
+}
+
+/// What an operator decided about a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decided {
+    /// `retry`, `skip`, `replace` or `accept`.
+    pub remedy: &'static str,
+    /// By whom.
+    pub who: String,
+    /// By the clock of the operator's machine.
+    pub at: String,
+    /// In the operator's words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// What a record did to one currency.
@@ -117,6 +136,8 @@ pub(super) struct Trace {
     opening: BTreeMap<Currency, Balance>,
     /// Records that were told to wait, or to be set aside, and may be told of again.
     held: BTreeSet<(i32, i64)>,
+    /// Records that were folded before their place came.
+    early: BTreeSet<(i32, i64)>,
     pub(super) rows: VecDeque<Row>,
     pub(super) left_out: u64,
 }
@@ -185,6 +206,7 @@ impl Trace {
             paid: None,
             opening: BTreeMap::new(),
             held: BTreeSet::new(),
+            early: BTreeSet::new(),
             rows: VecDeque::new(),
             left_out: 0,
         }
@@ -211,6 +233,12 @@ impl Trace {
             return;
         }
         let at = (step.at.partition.partition, step.at.offset.0);
+        if matches!(step.fate, Fate::Early(_)) {
+            self.early.insert(at);
+        } else if self.early.remove(&at) {
+            // It was folded before its place came, and told then.
+            return;
+        }
         if self.held.remove(&at) {
             // What is told now is what came of it.
             self.rows.retain(|row| (row.partition, row.offset) != at);
@@ -227,6 +255,17 @@ impl Trace {
                 let Move { currency, balance, available, .. } = moved;
                 let account = self.lens.account();
                 self.opening.insert(currency, Balance { account, currency, balance, available });
+            }
+        }
+    }
+
+    /// Behind which record those wait that still do, in the end.
+    pub(super) fn settle<'q>(&mut self, quarantines: impl Iterator<Item = &'q Quarantine>) {
+        let held: BTreeMap<i32, Offset> =
+            quarantines.map(|held| (held.partition.partition, held.offset)).collect();
+        for row in self.rows.iter_mut().filter(|row| row.outcome == "waits") {
+            if let Some(behind) = held.get(&row.partition) {
+                row.note = waits(*behind);
             }
         }
     }
@@ -269,6 +308,22 @@ impl Trace {
     }
 }
 
+impl Decided {
+    fn of(patch: &Patch) -> Decided {
+        Decided {
+            remedy: match patch.remedy {
+                Remedy::Retry => "retry",
+                Remedy::Skip => "skip",
+                Remedy::Replace(_) => "replace",
+                Remedy::Accept => "accept",
+            },
+            who: patch.act.who.clone(),
+            at: patch.act.at.to_string(),
+            why: patch.act.why.clone(),
+        }
+    }
+}
+
 impl Row {
     fn new(
         cluster: &Cluster,
@@ -295,6 +350,7 @@ impl Row {
             date,
             outcome,
             note,
+            decision: step.patch.map(Decided::of),
             moves,
             last_payment,
         }
@@ -304,7 +360,8 @@ impl Row {
 /// The outcome's name, and why or what besides.
 fn told(step: &Step<'_>) -> (&'static str, String) {
     match &step.fate {
-        Fate::Folded(effect) => match effect.outcome {
+        Fate::Skipped => ("skipped", "passed over; its number is used up".to_owned()),
+        Fate::Folded(effect) | Fate::Early(effect) => match effect.outcome {
             Outcome::Applied => {
                 let note = match effect.compared {
                     Some(Compared::Opened) => "the opening balance".to_owned(),
@@ -323,8 +380,12 @@ fn told(step: &Step<'_>) -> (&'static str, String) {
             Outcome::Ignored(Ignored::Type) => ("type-ignored", "its type is passed over".to_owned()),
         },
         Fate::SetAside(rejection) => ("dead-letter", format!("{}: {}", rejection.class, rejection.message)),
-        Fate::Waits(behind) => ("waits", format!("behind the dead letter at offset {behind}")),
+        Fate::Waits(behind) => ("waits", waits(*behind)),
     }
+}
+
+fn waits(behind: Offset) -> String {
+    format!("behind the dead letter at offset {behind}")
 }
 
 fn stated(step: &Step<'_>) -> String {

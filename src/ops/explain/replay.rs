@@ -1,0 +1,76 @@
+//! A subject over all partitions that hold records of it: a lane in each, and the cell of its home.
+
+use std::collections::BTreeMap;
+
+use super::Log;
+use crate::{
+    decisions::Decisions,
+    domain::{Cell, Parameters, PartitionId, Rules, Subject, Time},
+    projector::lane::{Ground, Lane, Step},
+    source::batch::Stored,
+    store::Quarantine,
+};
+
+/// A subject folded again.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    subject: Subject,
+    parameters: &'a Parameters,
+    rules: &'a Rules,
+    decisions: Decisions,
+    lanes: BTreeMap<PartitionId, Lane>,
+    /// Where its first record was folded.
+    home: Option<PartitionId>,
+}
+
+impl<'a> Replay<'a> {
+    /// A subject before its first record, with what operators had decided by an instant where one is given.
+    ///
+    /// What is decided of a record that is still on hold in the store, its owner has not come to yet: it is left out.
+    pub(super) fn new(log: &Log<'a>, subject: &Subject, held: &[Quarantine], by: Option<Time>) -> Self {
+        let mut decisions = Decisions { homes: log.decisions.homes.clone(), ..Decisions::default() };
+        for ((partition, offset), patches) in &log.decisions.patches {
+            if held.iter().any(|held| (held.partition, held.offset) == (*partition, *offset)) {
+                continue;
+            }
+            let mut patches = patches.clone();
+            patches.retain(|patch| by.is_none_or(|by| patch.act.at <= by));
+            decisions.patches.insert((*partition, *offset), patches);
+        }
+        Replay {
+            subject: subject.clone(),
+            parameters: &log.birth.parameters,
+            rules: log.rules,
+            decisions,
+            lanes: BTreeMap::new(),
+            home: None,
+        }
+    }
+
+    /// The subject's cell so far; `None` before the first record that was folded.
+    pub(super) fn cell(&self) -> Option<&Cell> {
+        self.lanes.get(&self.home?)?.cell()
+    }
+
+    /// Where its key is on hold.
+    pub(super) fn quarantines(&self) -> impl Iterator<Item = &Quarantine> {
+        self.lanes.values().filter_map(Lane::quarantine)
+    }
+
+    /// Takes the subject's next record of a partition, and tells what became of it; of several, where a gap closes.
+    pub(super) fn take(&mut self, id: PartitionId, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_>)) {
+        let elsewhere = if self.lanes.contains_key(&id) { None } else { self.cell().cloned() };
+        let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(elsewhere));
+        let ground = Ground {
+            partition: id,
+            subject: &self.subject,
+            parameters: self.parameters,
+            rules: self.rules,
+            decisions: &self.decisions,
+        };
+        lane.take(&ground, record, tell);
+        if self.home.is_none() && lane.cell().is_some() {
+            self.home = Some(id);
+        }
+    }
+}
