@@ -89,7 +89,7 @@ fn tell(birth: &Birth, decisions: &Decisions, looked: &Looked) -> Told {
     let starts = birth.starts();
     let position = |id| fed?.snapshot.positions.iter().find(|(of, _)| *of == id).map(|(_, at)| at.checkpoint);
     let complete = starts.iter().all(|(id, _)| position(*id).is_some_and(|checkpoint| checkpoint.complete));
-    let folded = starts.iter().map(|(id, start)| Some(position(*id)?.next.0.saturating_sub(start.0)));
+    let mut folded = starts.iter().map(|(id, start)| Some(position(*id)?.next.0.saturating_sub(start.0)));
     let states = || fed.iter().flat_map(|fed| &fed.states).map(|(_, state)| state);
     let lag = states().filter_map(|state| Some(state.high_watermark?.0.saturating_sub(state.next.0).max(0)));
     let paused =
@@ -113,7 +113,7 @@ fn tell(birth: &Birth, decisions: &Decisions, looked: &Looked) -> Told {
         fed: looked.beating.iter().filter(|(of, _)| *of == generation).count(),
         halted: states().filter(|state| state.halt.is_some()).count(),
         paused: paused.collect(),
-        folded: folded.fold(Some(0), |sum: Option<i64>, next| Some(sum?.saturating_add(next?))),
+        folded: folded.try_fold(0_i64, |sum, next| Some(sum.saturating_add(next?))),
         lag: fed.map(|_| lag.fold(0, i64::saturating_add)),
         compared: decisions.comparisons.get(&generation).map(|comparison| ComparedTold {
             with: comparison.with.0,

@@ -332,8 +332,14 @@ fn a_rebuild_killed_at_any_moment_goes_on_where_it_was_and_several_share_it() {
     deployed.becomes(TWO, "complete");
     deployed.holds_the_whole_log(TWO);
     // The key of the fingerprints is inherited: equal histories give equal bytes.
-    let [one, two] =
-        [ONE, TWO].map(|generation| compare::dump_of(&deployed.redis.url(), generation).figures());
+    let [one, two] = [ONE, TWO].map(|generation| {
+        let mut figures = compare::dump_of(&deployed.redis.url(), generation).figures();
+        // What waits is counted with the account; a customer's copy is from when it came to owe.
+        for mark in figures.due_quarantines.values_mut().flat_map(|marks| marks.values_mut()) {
+            mark.waiting = 0;
+        }
+        figures
+    });
     assert!(one.cells.len() > 400, "{} cells", one.cells.len());
     assert_eq!(one, two);
     let births = compare::decisions(deployed.broker, &deployed.topics).births;

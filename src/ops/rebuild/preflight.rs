@@ -83,9 +83,9 @@ pub(super) async fn look(
         }
     }
     // Without a served one there is nothing to predict from.
-    let like = served.map_or(Generation(0), |served| served.generation);
+    let model = served.map_or(Generation(0), |served| served.generation);
     let live = console.live().await?;
-    let footprint = console.store.footprint(like).await.context("the store's memory")?;
+    let footprint = console.store.footprint(model).await.context("the store's memory")?;
     faults.extend(no_room(footprint));
     if !faults.is_empty() {
         let hint = if matches!(origin, Origin::Beginning) && stretches.iter().any(|s| s.low.0 > 0) {
@@ -95,7 +95,7 @@ pub(super) async fn look(
         };
         anyhow::bail!("the rebuild is not begun, nothing was changed:\n  {}{hint}", faults.join("\n  "));
     }
-    let notes = notes(console, &live, like, &stretches);
+    let notes = notes(console, &live, model, &stretches);
     let records =
         stretches.iter().map(|s| u64::try_from(s.high.0.saturating_sub(s.low.0)).unwrap_or_default());
     let records = records.fold(0, u64::saturating_add);

@@ -174,7 +174,8 @@ impl Switch {
         let mut preview =
             format!("{word} generation {to}: readers are served it instead of generation {from}");
         for fault in &self.faults {
-            preview.push_str(&format!("\n! nevertheless: {fault}"));
+            preview.push_str("\n! nevertheless: ");
+            preview.push_str(fault);
         }
         if !self.follows {
             preview.push_str("\n! readers get 503 until it has caught up with what they were told before");
