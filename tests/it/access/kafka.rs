@@ -1,10 +1,10 @@
 //! Kafka by TLS and SASL, with no more permissions than deploy/kafka/acls names.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use balance_projector::{
     config::{self, ClientTls, KafkaSecurity, Sasl},
-    source::Cluster,
+    source::{self, Cluster},
     tls::Identity,
 };
 use rdkafka::consumer::Consumer as _;
@@ -59,7 +59,7 @@ fn secured() -> Secured {
             ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512".to_owned()),
             (
                 "listener.name.sasl_ssl.plain.sasl.jaas.config",
-                format!("{login}.plain.PlainLoginModule required user_project=\"{PASSWORD}\";"),
+                format!("{login}.plain.PlainLoginModule required user_project=\"{PASSWORD}\" user_publisher=\"{PASSWORD}\";"),
             ),
             (
                 "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config",
@@ -71,6 +71,9 @@ fn secured() -> Secured {
             ),
             ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned()),
             ("super.users", "User:ANONYMOUS".to_owned()),
+            // What is asked for, and what grants it, is written to the broker's log.
+            ("log4j2.logger.access.name", "kafka.authorizer.logger".to_owned()),
+            ("log4j2.logger.access.level", "DEBUG".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
@@ -89,8 +92,10 @@ fn secured() -> Secured {
     Secured { broker, authority, sasl, certificates }
 }
 
-/// Grants what the documentation grants, on the topics and the group of this test.
-fn grant(broker: &Broker, topics: &Topics) {
+/// Grants what the documentation grants, on the topics and the group of this test; gives each permission as
+/// user, operation and resource.
+fn grant(broker: &Broker, topics: &Topics) -> BTreeSet<(String, String, String)> {
+    let mut granted = BTreeSet::new();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kafka/acls");
     for line in std::fs::read_to_string(file).expect("deploy/kafka/acls").lines() {
         let address = broker.address();
@@ -104,7 +109,40 @@ fn grant(broker: &Broker, topics: &Topics) {
             other => other,
         }));
         tool("org.apache.kafka.tools.AclCommand", &words);
+        let of = |option: &str| -> Vec<String> {
+            let values = words.windows(2).filter(|pair| pair[0] == option);
+            values
+                .map(|pair| {
+                    pair[1].replace("User:", "").to_uppercase().replace("DESCRIBECONFIGS", "DESCRIBE_CONFIGS")
+                })
+                .collect()
+        };
+        for (user, operation) in of("--allow-principal").iter().zip(std::iter::repeat(of("--operation"))) {
+            for operation in operation {
+                for resource in of("--topic").into_iter().chain(of("--group")) {
+                    granted.insert((user.clone(), operation.clone(), resource));
+                }
+            }
+        }
     }
+    granted
+}
+
+/// The permissions that a request was granted by, and whatever was denied, of the broker's log.
+fn used(log: &str) -> (BTreeSet<(String, String, String)>, Vec<String>) {
+    let (mut used, mut denied) = (BTreeSet::new(), Vec::new());
+    for line in log.lines().filter(|line| line.contains("Principal = User:p")) {
+        if line.contains(" is Denied ") {
+            denied.push(line.to_owned());
+        }
+        let Some((_, rule)) = line.split_once("StandardAcl") else { continue };
+        let field = |name: &str| {
+            let (_, rest) = rule.split_once(&format!("{name}=")).expect("a field");
+            rest.split([',', ')', ']']).next().unwrap_or_default().replace("User:", "").to_uppercase()
+        };
+        used.insert((field("principal"), field("operation"), field("resourceName")));
+    }
+    (used, denied)
 }
 
 fn settings(
@@ -181,7 +219,8 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
         let keep = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
         broker.create_topic(name, 1, &keep);
     }
-    grant(broker, &topics);
+    let granted = grant(broker, &topics);
+    let before = broker.log().len();
     let server = Server::start();
     let tls = format!("[kafka.tls]\nca_file = {:?}\n", authority.file);
     let by_password = format!(
@@ -212,4 +251,25 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
         });
         assert!(product.stop().success());
     }
+
+    // A publisher of events, by the way of those of decisions.
+    let publishing = settings(*sasl, authority, None, Some(("PLAIN", &password)));
+    let publishing = config::Kafka {
+        sasl: Sasl { username: Some("publisher".to_owned()), ..publishing.sasl.clone() },
+        ..publishing
+    };
+    let publisher = source::producer::Producer::new(&Cluster::new(publishing)).expect("a producer");
+    for topic in [&topics.ledger, &topics.payment] {
+        let record = source::producer::Outgoing {
+            topic: topic.clone(),
+            key: Some(b"key".to_vec()),
+            value: Some(b"nonsense".to_vec()),
+            headers: Vec::new(),
+        };
+        futures::executor::block_on(publisher.write(&record)).expect("written");
+    }
+    let (used, denied) = used(&broker.log()[before..]);
+    assert!(denied.is_empty(), "a permission is missing: {denied:#?}");
+    let needless: Vec<_> = granted.difference(&used).collect();
+    assert!(needless.is_empty(), "a permission is needless: {needless:#?}");
 }

@@ -66,7 +66,7 @@ impl Broker {
         Self::start_by(|_, _| settings)
     }
 
-    /// Starts a broker whose settings name its port and its controller's.
+    /// Starts a broker whose settings name its port and its controller's; `log4j2.…` are those of its log.
     pub fn start_by(settings: impl FnOnce(u16, u16) -> Vec<(String, String)>) -> Self {
         let (port, controller) = (free_port(), free_port());
         let folder = Folder::new("kafka");
@@ -100,13 +100,24 @@ impl Broker {
              replica.fetch.max.bytes=16777216\n",
             data.display()
         );
+        let log4j = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/local/log4j2.properties");
+        let mut logging = std::fs::read_to_string(log4j).expect("settings of the log");
         for (name, value) in settings(port, controller) {
-            properties.push_str(&format!("{name}={value}\n"));
+            match name.strip_prefix("log4j2.") {
+                Some(name) => logging.push_str(&format!("{name} = {value}\n")),
+                None => properties.push_str(&format!("{name}={value}\n")),
+            }
         }
+        std::fs::write(folder.join("log4j2.properties"), logging).expect("settings of the log");
         std::fs::write(folder.join("server.properties"), properties).expect("the broker's settings");
         let mut broker = Broker { folder, port, process: None };
         broker.restart();
         broker
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("kafka.log")).expect("a log")
     }
 
     /// `host:port`.
@@ -117,7 +128,7 @@ impl Broker {
     /// Starts it again after [`Broker::kill`], on the same data and port, and waits until it answers.
     pub fn restart(&mut self) {
         let lib = jars();
-        let log4j = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/local/log4j2.properties");
+        let log4j = self.folder.join("log4j2.properties");
         let mut java = Command::new("java");
         // Little memory and a quick start matter more here than throughput.
         java.args(["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
