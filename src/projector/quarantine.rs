@@ -79,6 +79,10 @@ impl Session<'_> {
     }
 
     fn count_poison(&mut self) -> Result<(), Interrupt> {
+        // A rebuild meets within a minute what came in over months, and was judged when it came in.
+        if !self.shared.birth.active && !self.acknowledged.checkpoint.complete {
+            return Ok(());
+        }
         let now = Instant::now();
         while self.poison.front().is_some_and(|at| now.duration_since(*at) > POISON_WINDOW) {
             self.poison.pop_front();

@@ -58,6 +58,10 @@ fn every_command_is_in_the_help() {
         "generate",
         "status",
         "audit",
+        "generations",
+        "rebuild",
+        "pause",
+        "resume",
         "check-config",
         "hash-password",
     ] {
