@@ -12,6 +12,7 @@
 //! | [`store`] | one atomic commit, checked loads, reads in one round trip; Redis, and memory |
 //! | [`api`] | the two views, authentication, errors, freshness, health |
 //! | [`compare`] | exact comparison of generations, and of a generation with the log |
+//! | [`snapshot`] | a whole generation in a file, and back |
 //! | [`ops`] | the operator's commands, one file each |
 //! | [`config`] | every setting, validated once |
 //! | [`tls`] | certificates, keys and passwords from files |
@@ -26,6 +27,7 @@ pub mod decisions;
 pub mod domain;
 pub mod ops;
 pub mod projector;
+pub mod snapshot;
 pub mod source;
 pub mod store;
 pub mod telemetry;

@@ -4,8 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use balance_projector::{
     ops::{
-        self, audit, check_config, demo, explain, generate, generations, hash_password, pause, project,
-        publish, rebuild, run, serve, status,
+        self, audit, check_config, demo, drift, explain, generate, generations, hash_password, pause,
+        project, publish, rebuild, run, serve, snapshot, status,
     },
     tls,
 };
@@ -56,6 +56,12 @@ enum Command {
     Pause(pause::Args),
     /// Lets folding go on.
     Resume(pause::Args),
+    /// Where the ledger of record stated another balance than the events add up to.
+    #[command(subcommand)]
+    Drift(drift::Command),
+    /// A whole generation in a file.
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// Prints the settings in force with secrets masked, or what is wrong with them.
     CheckConfig,
     /// Hashes a password, or a token, for the configuration.
@@ -76,11 +82,13 @@ fn main() -> ExitCode {
         Command::Publish(args) => config().and_then(|c| publish::run(&c, &args)),
         Command::Generate(args) => generate::run(&args),
         Command::Status(args) => config().and_then(|c| ops::block_on(status::run(c, args))),
-        Command::Audit(args) => config().and_then(|c| ops::block_on(audit::run(c, args))),
+        Command::Audit(args) => config().and_then(|c| audit::run(c, args)),
         Command::Generations(args) => config().and_then(|c| ops::block_on(generations::run(c, args))),
         Command::Rebuild(command) => config().and_then(|c| rebuild::run(c, command)),
         Command::Pause(args) => config().and_then(|c| ops::block_on(pause::pause(c, args))),
         Command::Resume(args) => config().and_then(|c| ops::block_on(pause::resume(c, args))),
+        Command::Drift(command) => config().and_then(|c| ops::block_on(drift::run(c, command))),
+        Command::Snapshot(command) => snapshot::run(config, command),
         Command::CheckConfig => config().and_then(|c| check_config::run(&c)),
         Command::HashPassword(args) => hash_password::run(&args),
     })

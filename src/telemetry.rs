@@ -59,6 +59,11 @@ pub mod metric {
         QUARANTINED_KEYS = "quarantined_keys", "Keys on hold [topic, partition]";
         WAITING_RECORDS = "waiting_records", "Records that wait in the log behind a key on hold [topic, partition]";
 
+        AUDIT_PARTS = "audit_parts", "Parts of partitions that the continuous audit came to an end with [result]";
+        AUDIT_SUBJECTS = "audit_subjects", "Subjects recomputed from the log and compared by the continuous audit";
+        AUDIT_DIFFERENCES = "audit_differences", "Differences between the projection and the log that the continuous audit found";
+        AUDIT_DIFFERING = "audit_differing", "Differences in the part of the partition that was audited last [topic, partition]";
+
         REQUESTS = "requests", "Requests answered [view, status]";
         REQUESTS_UNAVAILABLE = "requests_unavailable", "Requests answered with 503 [view, reason]";
         REFUSALS = "refusals", "Requests refused for what the caller is or asks for [view, reason]";

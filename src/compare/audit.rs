@@ -2,7 +2,7 @@
 //! holds, while both go on.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::Hasher as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -111,18 +111,43 @@ impl Audit {
         while let Some(selection) = selections.pop() {
             let start = self.start(partition)?;
             let (refold, cut) = self.refold(law, partition, selection, start, pace).await?;
-            let Refold { states, left_over, records, .. } = refold;
-            selections.extend(left_over);
+            selections.extend(refold.left_over.iter().cloned());
             audited.cut = audited.cut.min(cut);
-            audited.records = audited.records.saturating_add(records);
+            audited.records = audited.records.saturating_add(refold.records);
             audited.passes = audited.passes.saturating_add(1);
-            let (cells, suspects) = self.compare(law, partition, cut, states.into_iter().collect()).await?;
+            let (cells, suspects) = self.compare(law, partition, cut, refold.into_states()).await?;
             audited.tally.cells = audited.tally.cells.saturating_add(cells);
             for difference in self.look_again(partition, suspects).await? {
                 audited.tally.add(difference);
             }
         }
         Ok(audited)
+    }
+
+    /// Audits the selected subjects of a partition, `drawn` among them: these were found in the projection, and are
+    /// compared also where the log does not know them.
+    pub async fn sample(
+        &self,
+        law: &Arc<Law>,
+        partition: PartitionId,
+        selection: Selection,
+        drawn: Vec<Subject>,
+        pace: Pace,
+    ) -> anyhow::Result<Audited> {
+        let (refold, cut) =
+            self.refold(law, partition, selection, self.start(partition)?, Some(pace)).await?;
+        let records = refold.records;
+        let mut states: HashMap<Subject, State> = refold.into_states().into_iter().collect();
+        for subject in drawn {
+            states.entry(subject).or_default();
+        }
+        let (cells, suspects) = self.compare(law, partition, cut, states.into_iter().collect()).await?;
+        let mut tally = Tally::new(Expected::default(), self.first_max);
+        tally.cells = cells;
+        for difference in self.look_again(partition, suspects).await? {
+            tally.add(difference);
+        }
+        Ok(Audited { cut, records, passes: 1, tally })
     }
 
     fn start(&self, partition: PartitionId) -> anyhow::Result<Offset> {
@@ -240,7 +265,7 @@ impl Audit {
         let law = self.law().await?;
         let selection = Selection::named(subjects.iter().cloned());
         let (refold, cut) = self.refold(&law, partition, selection, from, None).await?;
-        let mut states = refold.states;
+        let mut states: HashMap<Subject, State> = refold.into_states().into_iter().collect();
         let states = subjects
             .into_iter()
             .map(|subject| {
@@ -280,7 +305,12 @@ impl Audit {
                     Name::Cell(key) if !self.knows(&subject(&key), None) => drop(page.insert(key)),
                     Name::AccountQuarantine(id) => drop(page.insert(CellKey::Account(id))),
                     Name::CustomerQuarantine(id) => drop(page.insert(CellKey::Customer(id))),
-                    _ => {}
+                    Name::Cell(_)
+                    | Name::Owing(_)
+                    | Name::DueQuarantine(_)
+                    | Name::Index(_)
+                    | Name::Positions
+                    | Name::States => {}
                 }
             }
             let page: Vec<CellKey> = page.into_iter().collect();

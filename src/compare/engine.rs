@@ -63,6 +63,9 @@ pub struct Engine<'a> {
     law: Arc<Law>,
     examined: Examined,
     tail: Tail,
+    /// What waits behind keys on hold, from where the holds began: kept while pairs are looked at again.
+    deep: Option<Tail>,
+    again: bool,
     /// What it has come to.
     pub tally: Tally,
     behind: Vec<Pair>,
@@ -79,6 +82,8 @@ impl<'a> Engine<'a> {
             law,
             examined,
             tail,
+            deep: None,
+            again: false,
             tally,
             behind: Vec::new(),
             suspects: Vec::new(),
@@ -129,9 +134,31 @@ impl<'a> Engine<'a> {
         self.tail = tail;
     }
 
-    /// Goes on under what is decided by now.
-    pub fn rule(&mut self, law: Law) {
+    /// From here on pairs are looked at again, under what is decided by now: where a key is on hold on the right, its
+    /// records are folded from where the hold began, as its owner does for a decision, or when a gap closes.
+    pub fn look_again(&mut self, law: Law) {
         self.law = Arc::new(law);
+        self.again = true;
+    }
+
+    /// The records behind the keys on hold among these pairs, and all that they have since.
+    fn deepen(&mut self, pairs: &[Pair], to: &Offsets) -> Result<(), ScanError> {
+        let (mut from, mut subjects) = (Offsets::new(), HashSet::new());
+        for pair in pairs.iter().filter(|pair| !pair.right.quarantines.is_empty()) {
+            subjects.insert(subject(&pair.key));
+            for (partition, at) in pair.right_at.iter() {
+                let mark = pair.right.quarantines.iter().find(|mark| mark.partition == *partition);
+                let first = mark.map_or(*at, |mark| mark.offset);
+                let earliest = from.entry(*partition).or_insert(first);
+                *earliest = (*earliest).min(first);
+            }
+        }
+        if !subjects.is_empty() {
+            let mut deep = Tail::of(self.cluster, from, subjects)?;
+            deep.advance(to)?;
+            self.deep = Some(deep);
+        }
+        Ok(())
     }
 
     /// Folds what is behind forward, and compares; blocking. What differs becomes a suspect.
@@ -145,6 +172,9 @@ impl<'a> Engine<'a> {
             }
         }
         self.tail.advance(&to)?;
+        if self.again {
+            self.deepen(&behind, &to)?;
+        }
         for pair in behind {
             let differences = self.judge(&pair);
             if differences.is_empty() {
@@ -175,9 +205,16 @@ impl<'a> Engine<'a> {
                 return vec![self.difference(pair, sides, Kind::Unreadable, vec![field])];
             }
         };
-        let home = left.cell.as_ref().map(Cell::home);
         let subject = subject(&pair.key);
-        self.tail.forward(&self.law, &subject, &mut right, (&pair.right_at, &pair.left_at), home);
+        let mut from = Offsets::clone(&pair.right_at);
+        let deep = self.deep.as_ref().filter(|_| !right.quarantines.is_empty());
+        if deep.is_some() {
+            for (partition, mark) in std::mem::take(&mut right.quarantines) {
+                from.insert(partition, mark.offset);
+            }
+        }
+        let tail = deep.unwrap_or(&self.tail);
+        tail.forward(&self.law, &subject, &mut right, (&from, &pair.left_at));
         let mut differences = Vec::new();
         for (kind, fields) in self.kinds(&left, &right) {
             differences.push(self.difference(pair, (&left, &right), kind, fields));

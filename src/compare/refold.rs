@@ -12,6 +12,7 @@ use foldhash::quality::RandomState;
 use super::subject::{Law, State};
 use crate::{
     domain::{Cell, Offset, PartitionId, Subject},
+    projector::lane::Lane,
     source::scan::{Scan, ScanError},
     wire,
 };
@@ -107,8 +108,7 @@ pub struct Refold<'a> {
     law: &'a Law,
     partition: PartitionId,
     selection: Selection,
-    /// The subjects, and what is on hold in this partition.
-    pub states: HashMap<Subject, State, RandomState>,
+    lanes: HashMap<Subject, Lane, RandomState>,
     /// Ranges of subjects that did not fit into memory, to be folded by themselves.
     pub left_over: Vec<Selection>,
     /// Records read, selected or not.
@@ -131,7 +131,7 @@ impl<'a> Refold<'a> {
             law,
             partition,
             selection,
-            states: HashMap::default(),
+            lanes: HashMap::default(),
             left_over: Vec::new(),
             records: 0,
             bytes: 0,
@@ -154,10 +154,11 @@ impl<'a> Refold<'a> {
             }
             let subject = wire::subject(&record.record(self.partition.topic));
             if let Some(subject) = subject.filter(|subject| self.selection.holds(subject)) {
-                let state = self.states.entry(subject.clone()).or_default();
-                let before = weight(state);
-                self.law.take(&subject, state, self.partition, record, None);
-                self.bytes = self.bytes.saturating_add(weight(state)).saturating_sub(before);
+                let ground = self.law.ground(self.partition, &subject);
+                let lane = self.lanes.entry(subject.clone()).or_default();
+                let before = weight(lane);
+                lane.take(&ground, record, &mut |_| {});
+                self.bytes = self.bytes.saturating_add(weight(lane)).saturating_sub(before);
                 self.make_room();
             }
             if self.records & 0xfff == 0 && stop.is_cancelled() {
@@ -168,13 +169,14 @@ impl<'a> Refold<'a> {
         Ok(())
     }
 
-    /// Sets a subject's state before anything is folded.
-    pub fn seed(&mut self, subject: Subject, state: State) {
-        if self.selection.holds(&subject) {
-            self.bytes = self.bytes.saturating_add(weight(&state));
-            self.states.insert(subject, state);
-            self.make_room();
-        }
+    /// Every subject that came up, with its cell and what is on hold in this partition.
+    pub fn into_states(self) -> Vec<(Subject, State)> {
+        let partition = self.partition;
+        let state = |(subject, lane): (Subject, Lane)| {
+            let (cell, mark) = lane.into_parts();
+            (subject, State { cell, quarantines: mark.map(|mark| (partition, mark)).into_iter().collect() })
+        };
+        self.lanes.into_iter().map(state).collect()
     }
 
     fn make_room(&mut self) {
@@ -182,15 +184,15 @@ impl<'a> Refold<'a> {
             let Some(rest) = self.selection.halve() else { return };
             self.left_over.push(rest);
             let selection = &self.selection;
-            self.states.retain(|subject, _| selection.holds(subject));
-            self.bytes = self.states.values().fold(0, |sum, state| sum.saturating_add(weight(state)));
+            self.lanes.retain(|subject, _| selection.holds(subject));
+            self.bytes = self.lanes.values().fold(0, |sum, lane| sum.saturating_add(weight(lane)));
         }
     }
 }
 
-fn weight(state: &State) -> usize {
-    // A subject that was just met counts as one, whether it came to anything or not.
-    let cell = state.cell.as_ref().map_or(0, Cell::weight);
-    let touched = if state.cell.is_some() || !state.quarantines.is_empty() { SUBJECT_BYTES } else { 0 };
-    cell.saturating_add(touched)
+fn weight(lane: &Lane) -> usize {
+    let cell = lane.cell().map_or(0, Cell::weight);
+    // A subject that was just met weighs nothing before its first record, and its room after it.
+    let known = lane.cell().is_some() || lane.quarantine().is_some();
+    cell.saturating_add(if known { SUBJECT_BYTES } else { 0 })
 }

@@ -4,13 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     decisions::{Birth, Decisions},
-    domain::{
-        Cell, CellError, FOLD_VERSION, Offset, Parameters, PartitionId, RecordAt, Rules, RulesError, Subject,
-        Time, fold,
-    },
-    source::batch::Stored,
+    domain::{Cell, CellError, FOLD_VERSION, Offset, Parameters, PartitionId, Rules, RulesError, Subject},
+    projector::lane::Ground,
     store::{CellKey, Generation, Quarantine, redis::beside::Held},
-    wire,
 };
 
 /// A subject between two of its records.
@@ -68,37 +64,14 @@ impl Law {
         Ok(Law { generation: birth.generation, parameters: birth.parameters.clone(), rules, decisions })
     }
 
-    /// Takes the subject's next record of a partition. `home` is where the subject is known to live, where the
-    /// decisions do not say.
-    pub fn take(
-        &self,
-        subject: &Subject,
-        state: &mut State,
-        partition: PartitionId,
-        record: &Stored<'_>,
-        home: Option<i32>,
-    ) {
-        if let Some(quarantine) = state.quarantines.get_mut(&partition) {
-            if record.offset > quarantine.offset {
-                quarantine.waiting = quarantine.waiting.saturating_add(1);
-                return;
-            }
-        }
-        let timestamp = Time::from_millis(record.timestamp_ms);
-        let at = RecordAt { partition, offset: record.offset, timestamp };
-        let home = self.decisions.homes.get(subject).copied().or(home);
-        let folded = wire::decode(&record.record(partition.topic), &self.parameters)
-            .and_then(|event| fold(&mut state.cell, &event, &at, home, &self.rules));
-        if let Err(rejection) = folded {
-            let quarantine = Quarantine {
-                partition,
-                offset: record.offset,
-                class: rejection.class,
-                since: timestamp,
-                waiting: 0,
-                heals: false,
-            };
-            state.quarantines.insert(partition, quarantine);
+    /// What a subject's fold in a partition rests on.
+    pub fn ground<'a>(&'a self, partition: PartitionId, subject: &'a Subject) -> Ground<'a> {
+        Ground {
+            partition,
+            subject,
+            parameters: &self.parameters,
+            rules: &self.rules,
+            decisions: &self.decisions,
         }
     }
 }
@@ -107,7 +80,9 @@ impl State {
     /// What a generation holds, decoded.
     pub fn decode(key: &CellKey, held: &Held) -> Result<Self, CellError> {
         let cell = held.cell.as_deref().map(|bytes| decode(key, bytes)).transpose()?;
-        let quarantines = held.quarantines.iter().map(|mark| (mark.partition, mark.clone())).collect();
+        // Whether a gap is about to close is a note of the owner's.
+        let told = |mark: &Quarantine| (mark.partition, Quarantine { heals: false, ..mark.clone() });
+        let quarantines = held.quarantines.iter().map(told).collect();
         Ok(State { cell, quarantines })
     }
 

@@ -1,8 +1,9 @@
 //! `audit`: every balance recomputed from the log up to an exact cut, and compared with what is served.
 
+mod continuous;
 mod report;
 
-use std::{io::Write as _, sync::Arc, time::Instant};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use tokio::sync::Semaphore;
@@ -15,13 +16,13 @@ use crate::{
         tail::Offsets,
     },
     config::Config,
-    decisions::{self, Birth},
+    decisions::{self, Birth, Origin},
     domain::PartitionId,
     source::Cluster,
     store::{Generation, WriteStore as _, redis::RedisStore},
 };
 
-use self::report::{Report, Verdict};
+use self::report::{Report, SIDES, Verdict};
 
 /// The command line of `audit`.
 #[derive(Debug, Clone, clap::Args)]
@@ -41,10 +42,28 @@ pub struct Args {
     /// About how much memory cells may take; where they need more, the log is read several times.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "MIB")]
     pub memory: u32,
+    /// Audit parts of the partitions, one after the other, until it is stopped.
+    #[arg(long, conflicts_with_all = ["json", "jobs"])]
+    pub continuous: bool,
+    /// With --continuous: how many records of the log to read in a second, at most.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "RECORDS")]
+    pub rate: u32,
+    /// With --continuous: where metrics are; without it, on `admin.listen`.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Audits, once or for ever.
+pub fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
+    if args.continuous {
+        super::role(&config.log.clone(), continuous::run(config, args))
+    } else {
+        super::block_on(once(config, args))
+    }
 }
 
 /// Audits, and tells. What could not be audited never passes.
-pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
+async fn once(config: Config, args: Args) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let (audit, partitions, jobs) = begin(&config, &args).await.context("the audit could not run")?;
     let interrupted = parts::shutdown()?;
@@ -74,6 +93,11 @@ async fn begin(config: &Config, args: &Args) -> anyhow::Result<(Audit, Vec<Parti
             .context("no generation is active: there is no projection to audit")?,
     };
     let birth = birth(&cluster, generation).await?;
+    anyhow::ensure!(
+        !matches!(birth.origin, Origin::Seed { .. }),
+        "generation {} began from a snapshot: the log alone does not tell its balances; compare it with one that folds the whole log (`rebuild compare`)",
+        generation.0
+    );
     let partitions: Vec<PartitionId> = birth.starts().into_iter().map(|(partition, _)| partition).collect();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = args.jobs.unwrap_or(cores).clamp(1, partitions.len().max(1));

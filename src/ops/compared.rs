@@ -40,20 +40,23 @@ impl Sides<'_> {
         let mut text = format!("{subject} {id}: {}{expected}\n", kind.name());
         for field in fields {
             let value = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".to_owned());
-            text.push_str(&format!(
-                "  {}: {} in the {}, {} in the {}\n",
-                field.name,
-                value(&field.left),
-                self.left,
-                value(&field.right),
-                self.right
-            ));
+            told(
+                &mut text,
+                format_args!(
+                    "  {}: {} in the {}, {} in the {}\n",
+                    field.name,
+                    value(&field.left),
+                    self.left,
+                    value(&field.right),
+                    self.right
+                ),
+            );
         }
         let at = |side: &crate::compare::difference::At| {
             let told = |at: &Option<String>| at.clone().unwrap_or_else(|| "nowhere".to_owned());
             format!("applied to {}, which is at {}", told(&side.applied), told(&side.next))
         };
-        text.push_str(&format!("  {}: {}; {}: {}\n", self.left, at(left), self.right, at(right)));
+        told(&mut text, format_args!("  {}: {}; {}: {}\n", self.left, at(left), self.right, at(right)));
         text
     }
 }
@@ -73,4 +76,9 @@ pub fn kinds_told(tally: &Tally) -> String {
 pub fn per_second(count: u64, took: Duration) -> u64 {
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     count.saturating_mul(1_000).checked_div(ms).unwrap_or(count)
+}
+
+/// Appends; a string takes whatever is written to it.
+pub fn told(text: &mut String, what: std::fmt::Arguments<'_>) {
+    let _infallible = std::fmt::Write::write_fmt(text, what);
 }

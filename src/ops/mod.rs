@@ -15,6 +15,7 @@ pub mod compared;
 pub mod consent;
 pub mod console;
 pub mod demo;
+pub mod drift;
 pub mod explain;
 pub mod generate;
 pub mod generations;
@@ -27,6 +28,7 @@ pub mod publish;
 pub mod rebuild;
 pub mod run;
 pub mod serve;
+pub mod snapshot;
 pub mod status;
 
 /// What a command came to.

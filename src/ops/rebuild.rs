@@ -3,10 +3,12 @@
 //! | command | what it does |
 //! |---|---|
 //! | [`start`] | begins the next generation, or goes on with the unfinished one, and feeds it |
+//! | [`compare`] | compares it with the served one, cell by cell |
 //! | [`promote`](switch::promote) | points readers to it |
 //! | [`rollback`](switch::rollback) | points them back |
 //! | [`retire`] | deletes a generation that nobody reads |
 
+pub mod compare;
 pub mod preflight;
 pub mod progress;
 pub mod retire;
@@ -23,6 +25,8 @@ pub enum Command {
     ///
     /// Readers keep what they have. Several processes that run this share the work; killed, it goes on where it was.
     Start(start::Args),
+    /// Compares every cell of a generation with the served one, exactly, while events keep flowing.
+    Compare(compare::Args),
     /// Points readers to a generation that is complete and was compared.
     Promote(switch::PromoteArgs),
     /// Points readers back to the generation that they were served before the last switch.
@@ -35,6 +39,7 @@ pub enum Command {
 pub fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Start(args) => super::role(&config.log.clone(), start::run(config, args)),
+        Command::Compare(args) => super::block_on(compare::run(config, args)),
         Command::Promote(args) => super::block_on(switch::promote(config, args)),
         Command::Rollback(args) => super::block_on(switch::rollback(config, args)),
         Command::Retire(args) => super::block_on(retire::run(config, args)),

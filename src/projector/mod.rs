@@ -34,6 +34,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::metrics::Metrics;
+pub use self::metrics::OfPartition;
 use crate::{
     config,
     decisions::{self, Birth, Decisions, DecisionsError, Origin},

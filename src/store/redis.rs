@@ -24,6 +24,7 @@ mod dump;
 mod footprint;
 mod link;
 mod read;
+pub mod seed;
 mod target;
 
 pub use footprint::Footprint;

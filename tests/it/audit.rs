@@ -6,7 +6,7 @@ use balance_projector::ops::generate::Args;
 use serde_json::{Value, json};
 
 use crate::support::{
-    events,
+    events, eventually, http,
     kafka::{self, Topics},
     load::Load,
     plant,
@@ -147,4 +147,35 @@ fn an_audit_that_could_not_run_says_so_and_does_not_pass() {
 
     redis.kill();
     refused(&redis, &[], &["the store does not answer"]);
+}
+
+#[test]
+fn a_continuous_audit_finds_what_is_planted_and_tells_it_in_its_metrics() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    idle(&topics, &Producer::new(broker, Partitioner::Librdkafka));
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let arguments = ["audit", "--continuous", "--rate", "50000"];
+    let audit = Product::start_with(&arguments, &topics, &redis.url(), &Settings::default());
+    let metric = |name: &str| {
+        let text = http::get(audit.admin, "/metrics", &[]).map_err(|e| e.to_string())?.body;
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("balance_projector_{name} ")));
+        line.and_then(|value| value.parse::<u64>().ok()).ok_or(text)
+    };
+    eventually(Duration::from_secs(60), || {
+        let (agreeing, subjects) =
+            (metric("audit_parts_total{result=\"agrees\"}")?, metric("audit_subjects_total")?);
+        if agreeing >= 4 && subjects >= 4 { Ok(()) } else { Err(format!("{agreeing}, {subjects}")) }
+    });
+    assert_eq!(metric("audit_differences_total"), Ok(0));
+    plant::amount(&redis, &plant::account(1, "idle-2"), 12_345_678, 12_345_679);
+    eventually(Duration::from_secs(120), || match metric("audit_differences_total") {
+        Ok(differences) if differences > 0 => Ok(()),
+        other => Err(other),
+    });
+    assert!(audit.process.log().contains("the projection differs from the log"));
+    assert!(audit.stop().success());
+    assert!(product.stop().success());
 }

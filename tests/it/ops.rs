@@ -62,6 +62,8 @@ fn every_command_is_in_the_help() {
         "rebuild",
         "pause",
         "resume",
+        "drift",
+        "snapshot",
         "check-config",
         "hash-password",
     ] {

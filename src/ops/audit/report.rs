@@ -30,7 +30,8 @@ pub struct Report {
     took: Duration,
 }
 
-const SIDES: Sides<'static> = Sides { left: "projection", right: "log" };
+/// What the sides are called.
+pub const SIDES: Sides<'static> = Sides { left: "projection", right: "log" };
 
 impl Report {
     /// Of these partitions.

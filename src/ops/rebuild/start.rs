@@ -1,6 +1,6 @@
 //! `rebuild start`: a generation beside the served one, begun once and fed by whoever runs this.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{preflight, progress};
 use crate::{
     config::Config,
-    decisions::{Birth, Decisions, Origin},
-    domain::Parameters,
+    decisions::{Birth, BirthTopic, Decisions, Origin},
+    domain::{Parameters, Topic},
     ops::{
         UsageError,
         consent::Consent,
@@ -18,6 +18,7 @@ use crate::{
         parts,
     },
     projector::{Standing, generation},
+    snapshot::{self, Opened},
     source::topics,
     store::Generation,
     telemetry,
@@ -29,6 +30,9 @@ pub struct Args {
     /// What the log is folded onto; without it, nothing from its beginning.
     #[arg(long, value_enum)]
     pub from: Option<From>,
+    /// Onto a snapshot, and the log from where that was taken; it is read and checked whole before anything changes.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub seed: Option<PathBuf>,
     /// Which generation to go on with, or the next free number; without it, the unfinished one, or else the next.
     #[arg(long, value_name = "NUMBER")]
     pub generation: Option<u32>,
@@ -50,10 +54,14 @@ pub enum From {
 pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let console = Console::open(config)?;
     let shutdown = parts::shutdown()?;
+    let seed = match &args.seed {
+        Some(path) => Some(tokio::task::block_in_place(|| snapshot::open(path))?),
+        None => None,
+    };
     let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
     topics::check_own(&console.cluster, &inquirer).await?;
     let decisions = console.decisions().await?;
-    let birth = match choose(&decisions, &args)? {
+    let birth = match choose(&decisions, &args, seed.as_ref())? {
         Chosen::GoOn(birth) => {
             let counts = topics::check_folded(&console.cluster, &inquirer).await?;
             generation::check_pinned(&console.cluster, &birth, &console.config.parameters(), &counts)?;
@@ -61,10 +69,13 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             *birth
         }
         Chosen::Begin { generation, served, origin } => {
-            let served = served.as_deref();
+            let (served, origin) = (served.as_deref(), (origin, seed.as_ref()));
             begin(&console, &decisions, generation, served, origin, &args.consent).await?
         }
     };
+    if let Some(seed) = &seed {
+        fill(&console, &birth, seed).await?;
+    }
     feed(console, &birth, shutdown).await
 }
 
@@ -73,11 +84,12 @@ enum Chosen {
     Begin { generation: Generation, served: Option<Box<Birth>>, origin: Origin },
 }
 
-fn choose(decisions: &Decisions, args: &Args) -> anyhow::Result<Chosen> {
+fn choose(decisions: &Decisions, args: &Args, seed: Option<&Opened>) -> anyhow::Result<Chosen> {
     let asked = args.from.map(|from| match from {
         From::Beginning => Origin::Beginning,
         From::LogStart => Origin::LogStart,
     });
+    let asked = asked.or(seed.map(|seed| Origin::Seed { digest: seed.digest.clone() }));
     let serving = decisions.serving();
     let Some(served) = serving.and_then(|serving| decisions.births.get(&serving)) else {
         // Of a log whose head is gone, the first generation too begins only when somebody says so.
@@ -121,15 +133,18 @@ async fn begin(
     decisions: &Decisions,
     generation: Generation,
     served: Option<&Birth>,
-    origin: Origin,
+    (origin, seed): (Origin, Option<&Opened>),
     consent: &Consent,
 ) -> anyhow::Result<Birth> {
     let mut parameters = console.config.parameters();
-    if let Some(served) = served {
+    if let Some(known) = seed.map(|seed| &seed.head.birth).or(served) {
         // With the same key of fingerprints, equal histories give equal bytes.
-        parameters = Parameters { fingerprint_key: served.parameters.fingerprint_key, ..parameters };
+        parameters = Parameters { fingerprint_key: known.parameters.fingerprint_key, ..parameters };
     }
-    let preflight = preflight::look(console, decisions, served, &parameters, &origin).await?;
+    let mut preflight = preflight::look(console, decisions, served, &parameters, &origin).await?;
+    if let Some(seed) = seed {
+        goes_on(console, seed, &mut preflight.topics)?;
+    }
     let act = consent.ask(&preflight.tell(generation, served.map(|served| served.generation), &origin))?;
     let birth = Birth {
         id: Uuid::new_v4(),
@@ -141,6 +156,40 @@ async fn begin(
         act: Some(act),
     };
     Ok(generation::record(&console.cluster, &console.producer, birth).await?)
+}
+
+/// Where the snapshot ends, the log must go on: the same topics, and no record between gone.
+fn goes_on(
+    console: &Console,
+    seed: &Opened,
+    topics: &mut std::collections::BTreeMap<Topic, BirthTopic>,
+) -> anyhow::Result<()> {
+    let counts: Vec<_> = topics.iter().map(|(topic, now)| (*topic, now.starts.len())).collect();
+    generation::check_pinned(&console.cluster, &seed.head.birth, &console.config.parameters(), &counts)
+        .context("the snapshot does not fit this deployment; nothing was changed")?;
+    for (id, next) in seed.starts() {
+        let place = usize::try_from(id.partition).ok();
+        let topic = topics.get_mut(&id.topic);
+        let low = place.zip(topic).and_then(|(place, topic)| topic.starts.get_mut(place));
+        let named = console.cluster.display(id);
+        let low = low.with_context(|| format!("the snapshot knows {named}, which does not exist"))?;
+        anyhow::ensure!(
+            *low <= next,
+            "the snapshot ends at {named}@{next}, the log begins at offset {low}: the records between are gone; nothing was changed"
+        );
+        *low = next;
+    }
+    Ok(())
+}
+
+/// Fills a generation that has no positions from its snapshot.
+async fn fill(console: &Console, birth: &Birth, seed: &Opened) -> anyhow::Result<()> {
+    let positions = console.store.positions(birth.generation).await.context("the store does not answer")?;
+    if positions.is_empty() && birth.origin == (Origin::Seed { digest: seed.digest.clone() }) {
+        eprintln!("generation {}: {} subjects from the snapshot", birth.generation.0, seed.subjects);
+        seed.import(&console.store, birth.generation).await?;
+    }
+    Ok(())
 }
 
 /// Feeds the generation through the same code as the live one.
@@ -193,7 +242,7 @@ mod tests {
         for decision in decisions {
             known.adopt(decision.clone());
         }
-        match choose(&known, &Args { from, generation, consent: Consent::default() }) {
+        match choose(&known, &Args { from, seed: None, generation, consent: Consent::default() }, None) {
             Ok(Chosen::Begin { generation, origin, .. }) => format!("begin {} from {origin}", generation.0),
             Ok(Chosen::GoOn(birth)) => format!("go on with {}", birth.generation.0),
             Err(error) => format!("{error:#}"),

@@ -1,0 +1,169 @@
+//! `audit --continuous`: a part of each partition after the other, for ever, at a bounded rate.
+//!
+//! A part is some of the subjects, drawn anew each time, and some that are drawn from the projection itself: so what
+//! the log does not call for is found as well as what it does. Each part reads its partition's log once.
+
+use std::{io::Write as _, time::Duration};
+
+use anyhow::Context as _;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use rand::Rng as _;
+
+use super::{Args, Audit, Audited, SIDES, begin};
+use crate::{
+    compare::refold::{Pace, Selection},
+    config::Config,
+    domain::{PartitionId, Subject},
+    ops::{compared, parts},
+    projector::OfPartition,
+    store::{keys::Name, redis::beside::Walk},
+    telemetry::{self, metric, register},
+};
+
+/// Into how many parts the subjects of a partition are divided.
+const PARTS: u64 = 64;
+/// After a part that could not be audited.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Between parts: an empty log must not be asked for in a tight loop.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+struct Metrics {
+    parts: Family<OfResult, Counter>,
+    subjects: Counter,
+    differences: Counter,
+    differing: Family<OfPartition, Gauge>,
+}
+
+impl Metrics {
+    fn new(registry: &mut Registry) -> Self {
+        Metrics {
+            parts: register(registry, metric::AUDIT_PARTS, Family::default()),
+            subjects: register(registry, metric::AUDIT_SUBJECTS, Counter::default()),
+            differences: register(registry, metric::AUDIT_DIFFERENCES, Counter::default()),
+            differing: register(registry, metric::AUDIT_DIFFERING, Family::default()),
+        }
+    }
+
+    fn count(&self, partition: PartitionId, audited: Option<&Audited>) {
+        let differences = audited.map(|audited| audited.tally.differences());
+        let result = match differences {
+            None => "could-not-run",
+            Some(0) => "agrees",
+            Some(_) => "differs",
+        };
+        self.parts.get_or_create(&OfResult { result }).inc();
+        let (Some(audited), Some(differences)) = (audited, differences) else { return };
+        self.subjects.inc_by(audited.tally.cells);
+        self.differences.inc_by(differences);
+        let now = i64::try_from(differences).unwrap_or(i64::MAX);
+        self.differing.get_or_create(&partition.into()).set(now);
+    }
+}
+
+/// Runs until SIGTERM or SIGINT; tells each difference on standard output as it is found.
+pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
+    let shutdown = parts::shutdown()?;
+    let mut registry = telemetry::registry();
+    let metrics = Metrics::new(&mut registry);
+    let listen = args.listen.unwrap_or(config.admin.listen);
+    let admin = parts::admin(listen, registry, Vec::new()).await?;
+    let served = tokio::spawn(admin.run(shutdown.clone()));
+    let sampled = async {
+        let mut begun = None;
+        loop {
+            if begun.is_none() {
+                begun = begin(&config, &args).await.inspect_err(|error| failed(&metrics, None, error)).ok();
+            }
+            let Some((audit, partitions, _)) = &begun else {
+                tokio::time::sleep(RETRY_AFTER).await;
+                continue;
+            };
+            round(audit, partitions, &args, &metrics).await;
+            // Readers may have been switched to another generation meanwhile.
+            begun = None;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = sampled => {}
+    }
+    served.await.context("the admin listener panicked")
+}
+
+/// A part of every partition.
+async fn round(audit: &Audit, partitions: &[PartitionId], args: &Args, metrics: &Metrics) {
+    let mut walk = audit.store.walk(&[audit.birth.generation]);
+    for partition in partitions {
+        let part = rand::rng().random_range(0..PARTS);
+        match one(audit, *partition, part, &mut walk, args.rate).await {
+            Ok(audited) => {
+                metrics.count(*partition, Some(&audited));
+                tell(*partition, &audited);
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                failed(metrics, Some(*partition), &error);
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn one(
+    audit: &Audit,
+    partition: PartitionId,
+    part: u64,
+    walk: &mut Walk,
+    rate: u32,
+) -> anyhow::Result<Audited> {
+    let law = audit.law().await?;
+    let drawn = drawn(audit, partition, walk).await?;
+    let selection = Selection::part(part, PARTS, drawn.iter().cloned());
+    audit.sample(&law, partition, selection, drawn, Pace::new(rate)).await
+}
+
+/// Some subjects of the projection, whichever the walk comes by.
+async fn drawn(audit: &Audit, partition: PartitionId, walk: &mut Walk) -> anyhow::Result<Vec<Subject>> {
+    let skip = rand::rng().random_range(0..20);
+    let mut page = None;
+    for _ in 0..=skip {
+        page = audit.store.step(walk).await.context("the projection cannot be read")?;
+        if page.is_none() {
+            *walk = audit.store.walk(&[audit.birth.generation]);
+        }
+    }
+    let subjects = page.into_iter().flatten().filter_map(|(_, name)| {
+        if let Name::Cell(key) = name { Some(crate::compare::subject::subject(&key)) } else { None }
+    });
+    Ok(subjects.filter(|subject| subject.topic() == partition.topic).take(100).collect())
+}
+
+fn tell(partition: PartitionId, audited: &Audited) {
+    let differences = audited.tally.differences();
+    if differences == 0 {
+        tracing::info!(%partition, cut = audited.cut.0, subjects = audited.tally.cells, "audited");
+        return;
+    }
+    tracing::error!(%partition, cut = audited.cut.0, differences, "the projection differs from the log");
+    let text: String = audited.tally.first.iter().map(|difference| SIDES.text(difference)).collect();
+    let text = format!("{text}{partition} differs{}\n", compared::kinds_told(&audited.tally));
+    // Whoever listened has left: the metrics and the log tell as well.
+    drop(std::io::stdout().lock().write_all(text.as_bytes()));
+}
+
+fn failed(metrics: &Metrics, partition: Option<PartitionId>, error: &anyhow::Error) {
+    metrics.parts.get_or_create(&OfResult { result: "could-not-run" }).inc();
+    match partition {
+        Some(partition) => tracing::warn!(%partition, error = format!("{error:#}"), "could not be audited"),
+        None => tracing::warn!(error = format!("{error:#}"), "could not be audited"),
+    }
+}

@@ -1,0 +1,365 @@
+//! `rebuild compare`: every cell of the candidate against the served generation, exactly, while events keep flowing.
+//!
+//! The candidate is held still meanwhile; nobody reads it. It is released however the comparison ends, and by itself
+//! where the command is killed.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::{
+    compare::{
+        difference::{Expected, Tally},
+        engine::{Engine, Examined, Pair, offsets},
+        subject::{Law, key},
+        tail::{Offsets, Tail},
+    },
+    config::Config,
+    decisions::{Act, Birth, Comparison, Decision, Decisions},
+    ops::{
+        Outcome, UsageError,
+        compared::{self, Sides},
+        consent::Consent,
+        console::{Console, born},
+        hold::Hold,
+        parts,
+    },
+    store::{CellKey, Generation, WriteStore as _, keys::Name, redis::beside::SUBJECTS_MAX},
+};
+
+/// How long the candidate stands still, at most, before it is held anew.
+const LEASE: Duration = Duration::from_mins(10);
+/// How long owners may take to stand still.
+const OBEY: Duration = Duration::from_secs(30);
+/// How long the served generation may take to reach where the candidate stands.
+const REACH: Duration = Duration::from_mins(1);
+/// Past this the candidate is let catch up, and held again: what it lacks is kept in memory.
+const TAIL_BYTES_MAX: usize = 256 << 20;
+/// How often what differs is looked at again: a decision may be on its way to one of the owners.
+const LOOKS_MAX: u32 = 3;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The command line of `rebuild compare`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Which generation to examine; without it, the newest that readers are not served.
+    #[arg(value_name = "GENERATION")]
+    pub candidate: Option<u32>,
+    /// Which one to compare it with; without it, the one that readers are served.
+    #[arg(long, value_name = "GENERATION")]
+    pub with: Option<u32>,
+    /// Differences that are right: lines of `account ID KIND` or `customer ID KIND`, where KIND may be *.
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// How many differences to show whole.
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    pub first: usize,
+    /// In whose name the comparison is recorded. It changes nothing that readers see, and does not ask.
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// Compares, records what it came to, and tells.
+pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
+    let expect = expected(&args)?;
+    let act = args.consent.act()?;
+    let console = Console::open(config)?;
+    let decisions = console.decisions().await?;
+    let served = console.store.active().await.context("the store does not answer")?;
+    let (live, candidate) = choose(&decisions, served, &args)?;
+    let run = Run { console: &console, live, candidate, act: &act };
+    let begun = Instant::now();
+    let tally = run.whole(&decisions, Tally::new(expect, args.first)).await?;
+    let comparison = Comparison {
+        candidate: candidate.generation,
+        with: live.generation,
+        cells: tally.cells,
+        differences: tally.differences(),
+        expected: tally.expected,
+        act: act.clone(),
+    };
+    console.record(&Decision::Compared(comparison.clone())).await?;
+    let text = if args.json { json(&comparison, &tally, begun)? } else { text(&comparison, &tally, begun) };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(if tally.differences() == 0 { Outcome::Well } else { Outcome::NeedsPerson })
+}
+
+fn expected(args: &Args) -> anyhow::Result<Expected> {
+    let Some(path) = &args.expect else { return Ok(Expected::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(Expected::parse(&text).map_err(|fault| UsageError(format!("{}: {fault}", path.display())))?)
+}
+
+fn choose<'a>(
+    decisions: &'a Decisions,
+    served: Option<Generation>,
+    args: &Args,
+) -> anyhow::Result<(&'a Birth, &'a Birth)> {
+    let live = args.with.map(Generation).or(served);
+    let live = live.context("no generation is active: there is nothing to compare with")?;
+    let newest = || decisions.live().map(|birth| birth.generation).filter(|born| *born != live).max();
+    let candidate = args.candidate.map(Generation).or_else(newest);
+    let candidate = candidate.context("there is no other generation: begin one with `rebuild start`")?;
+    let (live, candidate) = (born(decisions, live)?, born(decisions, candidate)?);
+    anyhow::ensure!(
+        live.generation != candidate.generation,
+        "generation {} would be compared with itself",
+        live.generation.0
+    );
+    anyhow::ensure!(
+        live.log() == candidate.log(),
+        "generation {} folds {}, generation {} folds {}: their offsets cannot be compared",
+        live.generation.0,
+        live.log(),
+        candidate.generation.0,
+        candidate.log()
+    );
+    Ok((live, candidate))
+}
+
+/// A comparison in its course.
+struct Run<'a> {
+    console: &'a Console,
+    live: &'a Birth,
+    candidate: &'a Birth,
+    act: &'a Act,
+}
+
+impl Run<'_> {
+    async fn whole(&self, decisions: &Decisions, tally: Tally) -> anyhow::Result<Tally> {
+        let law = Law::new(self.candidate, Arc::new(decisions.clone()))?;
+        self.is_complete().await?;
+        let shutdown = parts::shutdown()?;
+        let mut hold = Some(self.hold(decisions).await?);
+        let compared = tokio::select! {
+            compared = self.compare(&mut hold, law, tally) => compared,
+            () = shutdown.cancelled() => Err(anyhow::anyhow!("stopped before the end: nothing is recorded")),
+        };
+        // However it ended, an error included.
+        let released = match hold.take() {
+            Some(hold) => hold.release().await,
+            None => Ok(()),
+        };
+        let tally = compared?;
+        released.context("the candidate still stands; it goes on by itself when the lease is over")?;
+        Ok(tally)
+    }
+
+    async fn is_complete(&self) -> anyhow::Result<()> {
+        for birth in [self.live, self.candidate] {
+            let Generation(number) = birth.generation;
+            let positions = self.console.store.positions(birth.generation).await;
+            let positions = positions.context("the store does not answer")?;
+            for (partition, _) in birth.starts() {
+                let named = self.console.cluster.display(partition);
+                let position = positions.get(&partition);
+                let position = position.with_context(|| {
+                    format!("the store holds no position of {named} in generation {number}")
+                })?;
+                anyhow::ensure!(
+                    position.checkpoint.complete,
+                    "generation {number} is not complete: {named} has not reached the log's end yet"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, decisions: &Decisions) -> anyhow::Result<Hold<'_>> {
+        let (at, why) = (parts::now(), "held for a comparison".to_owned());
+        let act = Act { who: self.act.who.clone(), at, why };
+        Hold::take(self.console, decisions, self.candidate.generation, Some(LEASE), act).await
+    }
+
+    async fn offsets(&self, generation: Generation) -> anyhow::Result<Offsets> {
+        let positions = self.console.store.positions(generation).await;
+        Ok(offsets(&positions.context("the store does not answer")?))
+    }
+
+    /// Where the candidate stands, once the served generation has got there too.
+    async fn standing(&self, hold: &Hold<'_>) -> anyhow::Result<Offsets> {
+        let deadline = Instant::now().checked_add(OBEY).unwrap_or_else(Instant::now);
+        let standing = hold.standing(deadline).await?;
+        let standing: Offsets = standing
+            .with_context(|| {
+                format!("generation {} did not stand still in time", self.candidate.generation.0)
+            })?
+            .into_iter()
+            .collect();
+        self.reaches(self.live.generation, &standing).await?;
+        Ok(standing)
+    }
+
+    /// Waits until a generation has reached these offsets.
+    async fn reaches(&self, generation: Generation, wanted: &Offsets) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let at = self.offsets(generation).await?;
+            let behind =
+                wanted.iter().find(|(partition, wanted)| at.get(partition).is_none_or(|at| at < *wanted));
+            let Some((partition, wanted)) = behind else { return Ok(()) };
+            anyhow::ensure!(
+                begun.elapsed() < REACH,
+                "generation {} does not reach {}@{wanted}, where the other one stands: it is not fed, or halted",
+                generation.0,
+                self.console.cluster.display(*partition)
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn compare<'h>(
+        &'h self,
+        hold: &mut Option<Hold<'h>>,
+        law: Law,
+        tally: Tally,
+    ) -> anyhow::Result<Tally> {
+        let held = hold.as_ref().context("the candidate is not held")?;
+        let standing = self.standing(held).await?;
+        let tail = Tail::new(&self.console.cluster, standing).context("kafka settings")?;
+        let mut engine = Engine::new(&self.console.cluster, Arc::new(law), Examined::Right, tail, tally);
+        let (live, candidate) = (self.live.generation, self.candidate.generation);
+        let mut walk = self.console.store.walk(&[live, candidate]);
+        let (mut keys, mut held_since) = (Vec::new(), Instant::now());
+        while let Some(names) = self.console.store.step(&mut walk).await? {
+            self.subjects(names, &mut keys).await?;
+            while keys.len() >= SUBJECTS_MAX {
+                let page = keys.split_off(keys.len().saturating_sub(SUBJECTS_MAX));
+                self.read(&mut engine, &page).await?;
+            }
+            if engine.tail_bytes() > TAIL_BYTES_MAX || held_since.elapsed() > LEASE / 2 {
+                self.renew(hold, &mut engine).await?;
+                held_since = Instant::now();
+            }
+        }
+        self.read(&mut engine, &keys).await?;
+        tokio::task::block_in_place(|| engine.settle())?;
+        // Born since the walk passed.
+        let born: Vec<CellKey> = engine.unseen().iter().map(key).collect();
+        self.read(&mut engine, &born).await?;
+        tokio::task::block_in_place(|| engine.settle())?;
+        self.look_again(&mut engine).await?;
+        Ok(engine.tally)
+    }
+
+    /// The subjects that a page of the walk stands for: each cell of the served generation, and what that lacks.
+    async fn subjects(&self, names: Vec<(Generation, Name)>, keys: &mut Vec<CellKey>) -> anyhow::Result<()> {
+        let live = self.live.generation;
+        let mut others = Vec::new();
+        for (generation, name) in names {
+            match name {
+                Name::Cell(key) if generation == live => keys.push(key),
+                Name::Cell(key) => others.push(key),
+                Name::AccountQuarantine(id) => others.push(CellKey::Account(id)),
+                Name::CustomerQuarantine(id) => others.push(CellKey::Customer(id)),
+                Name::Owing(_) | Name::DueQuarantine(_) | Name::Index(_) | Name::Positions | Name::States => {
+                }
+            }
+        }
+        let known = self.console.store.exist(live, &others).await?;
+        keys.extend(others.into_iter().zip(known).filter(|(_, known)| !known).map(|(key, _)| key));
+        Ok(())
+    }
+
+    async fn read(&self, engine: &mut Engine<'_>, keys: &[CellKey]) -> anyhow::Result<()> {
+        for keys in keys.chunks(SUBJECTS_MAX) {
+            let generations = [self.live.generation, self.candidate.generation];
+            let beside = self.console.store.beside(generations, keys).await?;
+            let [left_at, right_at] = beside.positions.map(|positions| Arc::new(offsets(&positions)));
+            for (key, [left, right]) in keys.iter().zip(beside.subjects) {
+                let (left_at, right_at) = (Arc::clone(&left_at), Arc::clone(&right_at));
+                engine.offer(Pair { key: key.clone(), left, left_at, right, right_at });
+            }
+            if engine.is_full() {
+                tokio::task::block_in_place(|| engine.settle())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the candidate catch up, and holds it again: what it lacked till then is needed no more.
+    async fn renew<'h>(&'h self, hold: &mut Option<Hold<'h>>, engine: &mut Engine<'_>) -> anyhow::Result<()> {
+        tokio::task::block_in_place(|| engine.settle())?;
+        if let Some(hold) = hold.take() {
+            hold.release().await?;
+        }
+        let caught_up = self.offsets(self.live.generation).await?;
+        self.reaches(self.candidate.generation, &caught_up).await?;
+        let again = self.hold(&self.console.decisions().await?).await?;
+        let standing = self.standing(hold.insert(again)).await?;
+        engine.renew(Tail::new(&self.console.cluster, standing).context("kafka settings")?);
+        Ok(())
+    }
+
+    /// Reads what differs again: what still differs, under what is decided by then, does.
+    async fn look_again(&self, engine: &mut Engine<'_>) -> anyhow::Result<()> {
+        let mut suspects = engine.take_suspects();
+        for _ in 0..LOOKS_MAX {
+            if suspects.is_empty() {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            engine.look_again(Law::new(self.candidate, Arc::new(self.console.decisions().await?))?);
+            let keys: Vec<CellKey> = suspects.into_iter().map(|suspect| suspect.key).collect();
+            self.read(engine, &keys).await?;
+            tokio::task::block_in_place(|| engine.settle())?;
+            suspects = engine.take_suspects();
+        }
+        for difference in suspects.into_iter().flat_map(|suspect| suspect.differences) {
+            engine.tally.add(difference);
+        }
+        Ok(())
+    }
+}
+
+fn names(comparison: &Comparison) -> [String; 2] {
+    [comparison.with, comparison.candidate].map(|generation| format!("generation {}", generation.0))
+}
+
+fn json(comparison: &Comparison, tally: &Tally, begun: Instant) -> anyhow::Result<String> {
+    let [left, right] = names(comparison);
+    let sides = Sides { left: &left, right: &right };
+    let took = begun.elapsed();
+    let report = json!({
+        "candidate": comparison.candidate,
+        "with": comparison.with,
+        "cells": tally.cells,
+        "differences": tally.differences(),
+        "expected": tally.expected,
+        "kinds": compared::kinds_json(tally),
+        "milliseconds": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "cells_per_second": compared::per_second(tally.cells, took),
+        "first": tally.first.iter().map(|difference| sides.json(difference)).collect::<Vec<_>>(),
+    });
+    Ok(serde_json::to_string_pretty(&report)? + "\n")
+}
+
+fn text(comparison: &Comparison, tally: &Tally, begun: Instant) -> String {
+    let [left, right] = names(comparison);
+    let sides = Sides { left: &left, right: &right };
+    let mut text: String = tally.first.iter().map(|difference| sides.text(difference)).collect();
+    let rate = compared::per_second(tally.cells, begun.elapsed());
+    let verdict = if tally.differences() == 0 { "agrees" } else { "differs" };
+    let expected = match tally.expected {
+        0 => String::new(),
+        count => format!("; {count} differences were expected"),
+    };
+    compared::told(
+        &mut text,
+        format_args!(
+            "{right} {verdict} with {left}: {} subjects compared, each once, {rate} a second{}{expected}\n",
+            tally.cells,
+            compared::kinds_told(tally)
+        ),
+    );
+    text
+}

@@ -1,0 +1,104 @@
+//! From a file to a generation.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::file::{Cut, Head, Item, Reader, SnapshotError, marks, verify};
+use crate::{
+    compare::subject::{decode, key},
+    domain::{Cell, Checkpoint, Offset, PartitionId},
+    store::{
+        Generation,
+        redis::{RedisStore, seed::Planted},
+    },
+};
+
+/// How many subjects go to the store at once.
+const PAGE: usize = 500;
+
+/// A file that was read whole, and found to be a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    path: PathBuf,
+    /// What it is a snapshot of: its parameters and topics are those of whatever goes on from it.
+    pub head: Head,
+    /// Where folding goes on.
+    pub checkpoints: Vec<(PartitionId, Checkpoint)>,
+    /// How many subjects it holds.
+    pub subjects: u64,
+    /// The SHA-256 at its end.
+    pub digest: String,
+}
+
+/// Reads a file whole: its digest, every item, every cell. Nothing is changed.
+pub fn open(path: &Path) -> Result<Opened, SnapshotError> {
+    let digest = verify(path)?;
+    let mut reader = Reader::open(path)?;
+    let broken = |reader: &Reader, error: serde_json::Error| reader.unreadable(error.to_string());
+    let head = match reader.next()? {
+        Item::Head(json) => serde_json::from_slice(&json).map_err(|error| broken(&reader, error))?,
+        Item::At(_) | Item::Subject { .. } | Item::End(_) => return Err(reader.unreadable("no head")),
+    };
+    let mut found = 0_u64;
+    let cut: Cut = loop {
+        match reader.next()? {
+            Item::Subject { subject, cell, marks: bytes } => {
+                let cell = cell.map(|cell| decode(&key(&subject), &cell)).transpose();
+                cell.map_err(|error| reader.unreadable(error.to_string()))?;
+                marks(&bytes).map_err(|error| reader.unreadable(error.to_string()))?;
+                found = found.saturating_add(1);
+            }
+            Item::End(json) => {
+                break serde_json::from_slice(&json).map_err(|error| broken(&reader, error))?;
+            }
+            Item::Head(_) | Item::At(_) => return Err(reader.unreadable("a second head")),
+        }
+    };
+    if found != cut.subjects {
+        return Err(reader.unreadable(format!("{} subjects are told of, {found} are there", cut.subjects)));
+    }
+    Ok(Opened { path: path.to_owned(), head, checkpoints: cut.checkpoints, subjects: found, digest })
+}
+
+impl Opened {
+    /// Where folding goes on, per partition.
+    pub fn starts(&self) -> Vec<(PartitionId, Offset)> {
+        self.checkpoints.iter().map(|(partition, checkpoint)| (*partition, checkpoint.next)).collect()
+    }
+
+    /// Fills a generation that nobody reads and nobody feeds: what it held before is deleted, the positions are
+    /// written last. So whatever was begun and not finished has no position, and is begun again.
+    pub async fn import(&self, store: &RedisStore, generation: Generation) -> anyhow::Result<()> {
+        store.clear(generation).await.context("what the generation held before cannot be deleted")?;
+        let mut reader = Reader::open(&self.path)?;
+        let mut page = Vec::with_capacity(PAGE);
+        loop {
+            let item = tokio::task::block_in_place(|| reader.next())?;
+            match item {
+                Item::Subject { subject, cell, marks: bytes } => {
+                    let quarantines = marks(&bytes)?;
+                    let customers = match cell.as_ref().map(|cell| decode(&key(&subject), cell)).transpose() {
+                        Ok(Some(Cell::Account(account))) => account.customers(),
+                        Ok(Some(Cell::Customer(_)) | None) => Vec::new(),
+                        Err(error) => return Err(reader.unreadable(error.to_string()).into()),
+                    };
+                    page.push(Planted { subject, cell, quarantines, customers });
+                }
+                Item::End(_) => break,
+                Item::Head(_) | Item::At(_) => {}
+            }
+            if page.len() >= PAGE {
+                store.plant(generation, &page).await.context("the store does not take the snapshot")?;
+                page.clear();
+            }
+        }
+        store.plant(generation, &page).await.context("the store does not take the snapshot")?;
+        let positions: Vec<_> = self
+            .checkpoints
+            .iter()
+            .map(|(partition, at)| (*partition, Checkpoint { complete: false, ..*at }))
+            .collect();
+        store.place(generation, &positions).await.context("the store does not take the positions")
+    }
+}

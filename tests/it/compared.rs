@@ -1,0 +1,127 @@
+//! The comparison of two generations: every cell once, exactly, while events keep flowing.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use balance_projector::ops::generate::Args;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Folder, compare, events, eventually,
+    kafka::{self, Topics},
+    load::Load,
+    plant,
+    produce::{Partitioner, Producer},
+    product::{self, Product, Settings},
+    redis,
+};
+
+#[track_caller]
+fn compared(topics: &Topics, redis: &redis::Server, arguments: &[&str]) -> (Option<i32>, Value) {
+    let arguments = [&["rebuild", "compare", "--json", "--as", "jana"], arguments].concat();
+    let output = product::command(topics, &redis.url(), &arguments);
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    (output.status.code(), report)
+}
+
+/// Begins generation 2, and waits until it is complete.
+#[track_caller]
+fn rebuilt(topics: &Topics, redis: &redis::Server) -> Product {
+    let arguments = ["rebuild", "start", "--yes", "--as", "jana"];
+    let rebuild = Product::start_with(&arguments, topics, &redis.url(), &Settings::default());
+    eventually(Duration::from_secs(120), || {
+        let log = rebuild.process.log();
+        if log.contains("generation 2 is complete") { Ok(()) } else { Err(log) }
+    });
+    rebuild
+}
+
+#[track_caller]
+fn nothing_is_held(broker: &kafka::Broker, topics: &Topics) {
+    let paused = compare::decisions(broker, topics).paused;
+    assert!(paused.is_empty(), "{paused:?}");
+}
+
+#[test]
+fn a_comparison_finds_a_planted_cent_a_missing_cell_and_an_extra_one_under_load_and_nothing_else() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let folder = Folder::new("compared");
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    for account in ["idle-1", "idle-2", "idle-3"] {
+        producer.send(&events::opened(&topics, account, &["CZK"], Some("idle-c")));
+        producer.send(&events::booked(&topics, account, &format!("{account}-e"), "123456.78", None));
+    }
+    producer.send(&events::settled(&topics, "idle-c", "p1", "20", "2026-02-01"));
+    producer.flush();
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let args = Args {
+        events: 10_000_000,
+        accounts: 1_000,
+        customers: 300,
+        poison: 20_000,
+        seed: 61,
+        prefix: "busy-".to_owned(),
+        ..Args::default()
+    };
+    let load = Load::start(broker, &topics, &args, 1_500);
+    let rebuild = rebuilt(&topics, &redis);
+    let (status, report) = compared(&topics, &redis, &[]);
+    assert_eq!((status, &report["differences"]), (Some(0), &json!(0)), "{report:#}");
+    assert!(report["cells"].as_u64().unwrap() > 100, "{report:#}");
+    nothing_is_held(broker, &topics);
+
+    plant::amount(&redis, &plant::account(2, "idle-1"), 12_345_678, 12_345_679);
+    redis.command::<()>(&["DEL", &plant::customer(2, "idle-c")]);
+    redis.command::<()>(&["COPY", &plant::account(2, "idle-3"), &plant::account(2, "nobody")]);
+    let (status, report) = compared(&topics, &redis, &["2", "--with", "1"]);
+    let kinds = json!({ "balance": 1, "missing": 1, "extra": 1 });
+    assert_eq!(
+        (status, &report["differences"], &report["kinds"]),
+        (Some(1), &json!(3), &kinds),
+        "{report:#}"
+    );
+    let first = report["first"].as_array().unwrap();
+    let found: BTreeSet<_> =
+        first.iter().map(|d| (d["id"].as_str().unwrap(), d["kind"].as_str().unwrap())).collect();
+    assert_eq!(found, [("idle-1", "balance"), ("idle-c", "missing"), ("nobody", "extra")].into());
+    let cent = first.iter().find(|d| d["kind"] == "balance").unwrap();
+    let values = json!([{ "field": "CZK booked 2026-03-01", "generation 1": "123456.78", "generation 2": "123456.79" }]);
+    assert_eq!(cent["fields"], values);
+    let at = |side: &str| cent["positions"][side]["applied"].as_str().unwrap().to_owned();
+    assert!(at("generation 1").starts_with(&format!("{}/", topics.ledger)), "{cent}");
+    assert_eq!(at("generation 1"), at("generation 2"));
+    let recorded =
+        compare::decisions(broker, &topics).comparisons[&balance_projector::store::Generation(2)].clone();
+    assert_eq!((recorded.differences, recorded.act.who.as_str()), (3, "jana"));
+
+    let expected = folder.join("expected");
+    let named = "account idle-1 balance\ncustomer idle-c missing\n# a trial\naccount nobody *\n";
+    std::fs::write(&expected, named).unwrap();
+    let (status, report) = compared(&topics, &redis, &["--expect", expected.to_str().unwrap()]);
+    assert_eq!((status, &report["differences"], &report["expected"]), (Some(0), &json!(0), &json!(3)));
+    std::fs::write(&expected, "account idle-1 balans\n").unwrap();
+    let arguments = ["rebuild", "compare", "--as", "jana", "--expect", expected.to_str().unwrap()];
+    assert_eq!(product::command(&topics, &redis.url(), &arguments).status.code(), Some(2));
+
+    for (arguments, says) in [
+        (&["9"][..], "generation 9 was never begun"),
+        (&["1"], "would be compared with itself"),
+        (&["2", "--with", "9"], "generation 9 was never begun"),
+    ] {
+        let arguments = [&["rebuild", "compare", "--as", "jana"], arguments].concat();
+        let output = product::command(&topics, &redis.url(), &arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+    // An error in the middle lets the candidate go too.
+    redis.command::<()>(&["SET", "{bp}:g2:what", "is this"]);
+    let output = product::command(&topics, &redis.url(), &["rebuild", "compare", "--as", "jana"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    nothing_is_held(broker, &topics);
+    load.stop();
+    assert!(rebuild.stop().success());
+    assert!(product.stop().success());
+}
