@@ -80,9 +80,11 @@ pub struct Missing {
 
 /// What became of a record.
 #[derive(Debug)]
-pub struct Step<'a> {
+pub struct Step<'a, 'r> {
     /// Where it stands.
     pub at: RecordAt,
+    /// The record itself.
+    pub record: &'a Stored<'r>,
     /// What was read from it, or from what replaces it; `None` where it cannot be read.
     pub event: Option<&'a Event>,
     /// What was done with it.
@@ -204,7 +206,7 @@ impl Lane {
     }
 
     /// Takes the subject's next record, and tells what became of it; of several, where a gap closes.
-    pub fn take(&mut self, ground: &Ground<'_>, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_>)) {
+    pub fn take(&mut self, ground: &Ground<'_>, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_, '_>)) {
         let read = wire::decode(&record.record(ground.partition.topic), ground.parameters);
         let Some(hold) = &mut self.hold else {
             if let Err(rejection) = self.fold(ground, record, &read, tell) {
@@ -222,7 +224,7 @@ impl Lane {
             .is_some_and(|gap| read.as_ref().is_ok_and(|event| gap.missing.is_closed_by(event)));
         let (at, event, fate) =
             (record_at(ground, record), read.as_ref().ok(), Fate::Waits(hold.quarantine.offset));
-        tell(Step { at, event, fate, patch: None, cell: self.cell.as_ref() });
+        tell(Step { at, record, event, fate, patch: None, cell: self.cell.as_ref() });
         if closes {
             self.close_the_gap(ground, tell);
         }
@@ -233,7 +235,7 @@ impl Lane {
         ground: &Ground<'_>,
         record: &Stored<'_>,
         read: &Result<Event, Rejection>,
-        tell: &mut dyn FnMut(Step<'_>),
+        tell: &mut dyn FnMut(Step<'_, '_>),
     ) -> Result<(), Rejection> {
         let at = record_at(ground, record);
         let applied = apply(&mut self.cell, ground, record, read);
@@ -248,7 +250,7 @@ impl Lane {
             (Past::Folded(effect), patch) => (Fate::Folded(effect), patch),
             (Past::Skipped, patch) => (Fate::Skipped, patch),
         };
-        tell(Step { at, event, fate, patch, cell: self.cell.as_ref() });
+        tell(Step { at, record, event, fate, patch, cell: self.cell.as_ref() });
         Ok(())
     }
 
@@ -260,7 +262,7 @@ impl Lane {
         read: &Result<Event, Rejection>,
         why: Rejection,
         behind: Vec<Kept>,
-        tell: &mut dyn FnMut(Step<'_>),
+        tell: &mut dyn FnMut(Step<'_, '_>),
     ) {
         let quarantine = Quarantine {
             partition: ground.partition,
@@ -277,11 +279,11 @@ impl Lane {
         let gap = missing.map(|missing| Gap::new(missing, Kept::new(record, read), behind));
         self.hold = Some(Hold { quarantine, gap });
         let (at, event, fate) = (record_at(ground, record), read.as_ref().ok(), Fate::SetAside(why));
-        tell(Step { at, event, fate, patch: None, cell: self.cell.as_ref() });
+        tell(Step { at, record, event, fate, patch: None, cell: self.cell.as_ref() });
     }
 
     /// Folds what waits, as far as it may be folded now.
-    fn close_the_gap(&mut self, ground: &Ground<'_>, tell: &mut dyn FnMut(Step<'_>)) {
+    fn close_the_gap(&mut self, ground: &Ground<'_>, tell: &mut dyn FnMut(Step<'_, '_>)) {
         let Some(hold) = self.hold.take() else { return };
         let Some(gap) = &hold.gap else { return self.hold = Some(hold) };
         let mut records: VecDeque<Kept> = gap.records.iter().cloned().collect();
@@ -309,23 +311,24 @@ impl Lane {
         record: &Stored<'_>,
         read: &Result<Event, Rejection>,
         behind: &VecDeque<Kept>,
-        tell: &mut dyn FnMut(Step<'_>),
+        tell: &mut dyn FnMut(Step<'_, '_>),
     ) -> bool {
         let Ok(waits) = read else { return false };
         let Some(missing) = Missing::before(waits, self.cell.as_ref(), ground.rules) else { return false };
         let before = self.cell.clone();
         let mut early = Vec::new();
         for number in missing.range.clone() {
-            let Some((at, event, effect)) = self.fold_early(ground, &missing.source, number, behind) else {
+            let Some((at, record, event, effect)) = self.fold_early(ground, &missing.source, number, behind)
+            else {
                 self.cell = before;
                 return false;
             };
-            early.push((at, event, effect, self.cell.clone()));
+            early.push((at, record, event, effect, self.cell.clone()));
         }
-        let mut steps_of_early = |tell: &mut dyn FnMut(Step<'_>)| {
-            for (at, event, effect, cell) in early.drain(..) {
+        let mut steps_of_early = |tell: &mut dyn FnMut(Step<'_, '_>)| {
+            for (at, record, event, effect, cell) in early.drain(..) {
                 let (event, fate, cell) = (Some(&event), Fate::Early(effect), cell.as_ref());
-                tell(Step { at, event, fate, patch: None, cell });
+                tell(Step { at, record: &record, event, fate, patch: None, cell });
             }
         };
         let folded = self.fold(ground, record, read, &mut |step| {
@@ -339,20 +342,20 @@ impl Lane {
     }
 
     /// Folds the first record behind a gap that bears a number of the source and can be folded.
-    fn fold_early(
+    fn fold_early<'b>(
         &mut self,
         ground: &Ground<'_>,
         source: &str,
         number: u64,
-        behind: &VecDeque<Kept>,
-    ) -> Option<(RecordAt, Event, Effect)> {
+        behind: &'b VecDeque<Kept>,
+    ) -> Option<(RecordAt, Stored<'b>, Event, Effect)> {
         behind.iter().filter(|kept| kept.bears(source, number)).find_map(|kept| {
             let record = kept.stored();
             let event = wire::decode(&record.record(ground.partition.topic), ground.parameters).ok()?;
             let at = record_at(ground, &record);
             let manner = Manner::Early;
             let effect = fold_in(&mut self.cell, &event, &at, ground.home(), ground.rules, manner).ok()?;
-            Some((at, event, effect))
+            Some((at, record, event, effect))
         })
     }
 }

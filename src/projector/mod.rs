@@ -11,6 +11,7 @@ mod metrics;
 mod partition;
 mod pause;
 mod quarantine;
+mod redrive;
 
 use std::{
     collections::{BTreeMap, HashMap},

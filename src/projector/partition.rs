@@ -18,6 +18,7 @@ use super::{
     hash,
     metrics::Metrics,
     pause::Pauses,
+    redrive::Redrives,
 };
 use crate::{
     domain::{
@@ -157,7 +158,7 @@ impl From<StoreError> for Interrupt {
 pub(super) struct Pending {
     /// Each once.
     cells: Vec<CellKey>,
-    owing: Vec<Owing>,
+    pub(super) owing: Vec<Owing>,
     pub(super) quarantines: HashMap<Subject, QuarantineWrite>,
     pub(super) dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
 }
@@ -170,7 +171,7 @@ impl Pending {
 
 /// One claim of one partition.
 pub(super) struct Session<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Arc<Shared>,
     pub(super) id: PartitionId,
     progress: &'a Progress,
     /// The number of the claim, on every batch polled for it.
@@ -196,6 +197,9 @@ pub(super) struct Session<'a> {
     ends_short: u32,
     caught_up: Option<Instant>,
     pub(super) poison: VecDeque<Instant>,
+    /// The halt is for too many dead letters.
+    pub(super) poisoned: bool,
+    pub(super) redrives: Redrives,
     halt: Option<Halt>,
     /// Told to stand still, and by whom.
     paused: Option<String>,
@@ -212,7 +216,7 @@ struct Beat {
 
 impl<'a> Session<'a> {
     fn new(
-        shared: &'a Shared,
+        shared: &'a Arc<Shared>,
         id: PartitionId,
         progress: &'a Progress,
         claim: u64,
@@ -239,6 +243,8 @@ impl<'a> Session<'a> {
             ends_short: 0,
             caught_up: None,
             poison: VecDeque::new(),
+            poisoned: false,
+            redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
             halt: None,
             paused: None,
             pauses: Pauses::default(),
@@ -294,6 +300,9 @@ impl<'a> Session<'a> {
                     self.beat.due = true;
                     // A pause with a lease ends by itself.
                     self.obey_pauses().await?;
+                    if let Err(ended) = self.redrive().await {
+                        self.interrupted(ended)?;
+                    }
                     if self.shared.suspects() != self.suspect_round && self.halt.is_none() {
                         self.settle().await?;
                         return Ok(Ended::Suspect);
@@ -311,16 +320,32 @@ impl<'a> Session<'a> {
                 changed = decisions.changed() => {
                     if changed.is_err() { stop.cancelled().await; }
                     self.obey_pauses().await?;
+                    if self.learn() {
+                        tracing::info!(partition = %self.id, "an operator lets it go on");
+                        self.settle().await?;
+                        return Ok(Ended::Suspect);
+                    }
+                    if let Err(ended) = self.redrive().await {
+                        self.interrupted(ended)?;
+                    }
+                }
+                finished = self.redrives.finished() => {
+                    if let Err(ended) = self.take_over(finished).await {
+                        self.interrupted(ended)?;
+                    }
                 }
                 batch = batches.recv(), if room && self.halt.is_none() && self.paused.is_none() => {
                     let Some(batch) = batch else { stop.cancelled().await; continue };
                     if batch.claim != self.claim {
                         continue;
                     }
-                    match self.fold_batch(&batch).await {
-                        Ok(()) => {}
-                        Err(Interrupt::Refused(error)) => return Err(error),
-                        Err(Interrupt::Halt(halt)) => self.halt(halt),
+                    if let Err(ended) = self.fold_batch(&batch).await {
+                        self.interrupted(ended)?;
+                    }
+                    if self.redrives.is_called_for()
+                        && let Err(ended) = self.redrive().await
+                    {
+                        self.interrupted(ended)?;
                     }
                     if self.in_flight.is_empty() || self.is_half_full() {
                         self.send().await?;
@@ -355,6 +380,21 @@ impl<'a> Session<'a> {
         }
         self.to_verify = self.last.filter(|last| last.offset.0 >= low);
         Ok(self.to_verify.map_or(next, |last| last.offset))
+    }
+
+    fn interrupted(&mut self, interrupt: Interrupt) -> Result<(), StoreError> {
+        match interrupt {
+            Interrupt::Refused(error) => Err(error),
+            Interrupt::Halt(halt) => {
+                self.halt(halt);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether nothing may change now, or it is not known yet whether the log is the one that was folded.
+    pub(super) fn stands_still(&self) -> bool {
+        self.halt.is_some() || self.paused.is_some() || self.to_verify.is_some()
     }
 
     fn halt(&mut self, halt: Halt) {
@@ -508,8 +548,11 @@ impl<'a> Session<'a> {
     fn decode<'r>(&self, record: Stored<'r>) -> Decoded<'r> {
         let raw = record.record(self.id.topic);
         let subject = wire::subject(&raw);
-        let waits = subject.as_ref().is_some_and(|subject| self.waits(subject, record.offset));
-        let reading = if waits {
+        let held = subject.as_ref().and_then(|subject| {
+            let held = self.quarantined.get(subject).filter(|held| record.offset > held.offset)?;
+            Some((subject, held))
+        });
+        let reading = if held.is_some_and(|(subject, held)| !self.redrives.reads_behind(subject, held)) {
             Reading::Waits
         } else {
             match wire::decode(&raw, &self.shared.birth.parameters) {
@@ -535,6 +578,12 @@ impl<'a> Session<'a> {
             asked.insert(key.clone());
             missing.push(key);
         }
+        self.load_cells(&missing).await
+    }
+
+    /// Asks the store for those of these cells that are not known.
+    pub(super) async fn load_cells(&mut self, wanted: &[CellKey]) -> Result<(), Interrupt> {
+        let missing: Vec<CellKey> = wanted.iter().filter(|key| !self.cache.contains(key)).cloned().collect();
         for keys in missing.chunks(self.shared.settings.batch_cells_max.max(1)) {
             let values =
                 self.shared.store.load(self.shared.generation, self.id, self.acknowledged, keys).await?;
@@ -573,17 +622,26 @@ impl<'a> Session<'a> {
         // Quarantined by an earlier record of the same batch.
         let waiting = subject.filter(|subject| self.waits(subject, record.offset));
         if let Some(subject) = waiting {
+            self.look_behind(record, subject, reading.event());
             self.wait_behind(subject);
             counts.waiting = counts.waiting.saturating_add(1);
             return Ok(());
         }
-        match reading {
-            Reading::Waits => Ok(()),
-            Reading::Rejected(rejection) => self.set_aside(record, subject, rejection).await,
-            Reading::Event(event) => match self.fold(record, subject, event, counts) {
-                Ok(()) => Ok(()),
-                Err(rejection) => self.set_aside(record, subject, &rejection).await,
-            },
+        let decided = subject.filter(|_| self.redrives.is_patched(record.offset));
+        let folded = match (reading, decided) {
+            (Reading::Waits, _) => Ok(()),
+            (Reading::Rejected(rejection), None) => Err(rejection.clone()),
+            (Reading::Rejected(rejection), Some(subject)) => {
+                self.fold_decided(record, subject, &Err(rejection.clone()), counts)
+            }
+            (Reading::Event(event), None) => self.fold(record, subject, event, counts),
+            (Reading::Event(event), Some(subject)) => {
+                self.fold_decided(record, subject, &Ok(event.clone()), counts)
+            }
+        };
+        match folded {
+            Ok(()) => Ok(()),
+            Err(rejection) => self.set_aside(record, subject, reading.event(), &rejection).await,
         }
     }
 
@@ -608,21 +666,27 @@ impl<'a> Session<'a> {
         if effect.outcome == Outcome::Ignored(Ignored::Replayed) {
             return Ok(());
         }
-        // Until its commit is acknowledged the store may not have it.
-        if std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT {
-            self.pending.cells.push(key);
-        }
+        self.changed(key);
         if let (Subject::Account(account), Some(customer)) = (subject, effect.owing) {
             self.pending.owing.push(Owing { customer, account: account.clone() });
         }
         Ok(())
     }
 
-    fn is_half_full(&self) -> bool {
+    /// A known cell has changed: until its commit is acknowledged the store may not have it.
+    pub(super) fn changed(&mut self, key: CellKey) {
+        if let Some(slot) = self.cache.get_mut(&key)
+            && std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT
+        {
+            self.pending.cells.push(key);
+        }
+    }
+
+    pub(super) fn is_half_full(&self) -> bool {
         self.pending.cells.len().saturating_mul(2) >= self.shared.settings.batch_cells_max
     }
 
-    async fn make_room(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn make_room(&mut self) -> Result<(), StoreError> {
         while self.in_flight.len() >= self.shared.settings.commits_in_flight_max {
             if let Some(result) = self.in_flight.next().await {
                 self.acknowledge(result?);
@@ -647,7 +711,7 @@ impl<'a> Session<'a> {
 
     /// Sends what is folded, or an empty commit where a heartbeat is due. Dead letters are acknowledged first:
     /// a crash after the commit would lose them.
-    async fn send(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn send(&mut self) -> Result<(), StoreError> {
         let mut pending = std::mem::take(&mut self.pending);
         if pending.is_empty() && self.next == self.sent.checkpoint.next && !self.beat.due {
             return Ok(());
@@ -752,9 +816,18 @@ enum Reading {
     Waits,
 }
 
+impl Reading {
+    fn event(&self) -> Option<&Event> {
+        match self {
+            Reading::Event(event) => Some(event),
+            Reading::Rejected(_) | Reading::Waits => None,
+        }
+    }
+}
+
 /// Counted per batch, not per record: the counters are shared.
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     applied: u64,
     duplicate: u64,
     without_effect: u64,
@@ -768,7 +841,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, outcome: Outcome, compared: Option<Compared>) {
+    pub(super) fn add(&mut self, outcome: Outcome, compared: Option<Compared>) {
         let counter = match outcome {
             Outcome::Applied => &mut self.applied,
             Outcome::Ignored(Ignored::Duplicate) => &mut self.duplicate,
@@ -787,7 +860,7 @@ impl Counts {
         *counter = counter.saturating_add(1);
     }
 
-    fn publish(&self, topic: Topic, records: usize, metrics: &Metrics) {
+    pub(super) fn publish(&self, topic: Topic, records: usize, metrics: &Metrics) {
         metrics.folded(topic, u64::try_from(records).unwrap_or(u64::MAX), self.applied);
         for (reason, count) in [
             ("duplicate", self.duplicate),

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     decisions::{self, Decision},
-    domain::{Cell, Class, CustomerId, Offset, Rejection, Subject, Time},
-    source::batch::Stored,
+    domain::{Cell, Class, CustomerId, Event, Offset, Rejection, Subject, Time},
+    source::{batch::Stored, producer::Outgoing},
     store::{CellKey, Halt, Quarantine, QuarantineWrite},
 };
 
@@ -44,6 +44,7 @@ impl Session<'_> {
         &mut self,
         record: &Stored<'_>,
         subject: Option<&Subject>,
+        event: Option<&Event>,
         rejection: &Rejection,
     ) -> Result<(), Interrupt> {
         if subject.is_some() {
@@ -52,10 +53,8 @@ impl Session<'_> {
         tracing::warn!(
             partition = %self.id, offset = record.offset.0, class = %rejection.class, "dead letter"
         );
-        self.shared.standing.metrics.dead_letter(rejection.class, subject.is_some());
         let outgoing = dead_letters::outgoing(&self.shared.cluster, self.id, record, rejection);
-        let producer = self.shared.producer.clone();
-        self.pending.dead_letters.push(async move { dead_letters::write(&producer, outgoing).await }.boxed());
+        self.write_dead_letter(rejection.class, subject.is_some(), outgoing);
         let Some(subject) = subject else { return Ok(()) };
         let quarantine = Quarantine {
             partition: self.id,
@@ -65,8 +64,9 @@ impl Session<'_> {
             waiting: 0,
             heals: false,
         };
-        let (customers, unless_changed) = self.who_is_told(subject, rejection.class).await?;
+        let (customers, unless_changed) = self.who_is_told(subject, Some(rejection.class)).await?;
         self.quarantined.insert(subject.clone(), quarantine.clone());
+        self.watch_gap(subject, rejection.class, event);
         let write = QuarantineWrite {
             subject: subject.clone(),
             quarantine,
@@ -76,6 +76,13 @@ impl Session<'_> {
         };
         self.pending.quarantines.insert(subject.clone(), write);
         Ok(())
+    }
+
+    /// Sends a record to the dead-letter topic; the next commit waits for it.
+    pub(super) fn write_dead_letter(&mut self, class: Class, usable_key: bool, outgoing: Outgoing) {
+        self.shared.standing.metrics.dead_letter(class, usable_key);
+        let producer = self.shared.producer.clone();
+        self.pending.dead_letters.push(async move { dead_letters::write(&producer, outgoing).await }.boxed());
     }
 
     fn count_poison(&mut self) -> Result<(), Interrupt> {
@@ -89,12 +96,15 @@ impl Session<'_> {
         }
         if self.poison.len() >= self.shared.settings.poison_keys_max {
             let partition = self.shared.cluster.display(self.id);
+            self.poisoned = true;
             return Err(Interrupt::Halt(Halt {
                 reason: format!(
                     "{partition} had more than {} new keys with dead letters within a minute, next at offset {}: a bad release upstream",
                     self.shared.settings.poison_keys_max, self.next
                 ),
-                remedy: "mend the publisher; then restart, or raise projector.poison_keys_max to set them all aside".to_owned(),
+                remedy: format!(
+                    "mend the publisher; then `redrive --halted {partition}` lets it go on, without a restart"
+                ),
             }));
         }
         self.poison.push_back(now);
@@ -102,10 +112,10 @@ impl Session<'_> {
     }
 
     /// The customers to mark, and what must still hold when they are.
-    async fn who_is_told(
+    pub(super) async fn who_is_told(
         &mut self,
         subject: &Subject,
-        class: Class,
+        class: Option<Class>,
     ) -> Result<(Vec<CustomerId>, Option<(CellKey, Bytes)>), Interrupt> {
         let key = cell_key(subject);
         let lives_here = self
@@ -128,7 +138,7 @@ impl Session<'_> {
             .await?;
         let bytes = values.into_iter().next().flatten().unwrap_or_default();
         let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(&key, &bytes)?) };
-        if let (Class::Moved, Some(cell)) = (class, &cell) {
+        if let (Some(Class::Moved), Some(cell)) = (class, &cell) {
             let decision = Decision::Home {
                 topic: self.id.topic,
                 subject: subject.as_str().to_owned(),
