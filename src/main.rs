@@ -4,8 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use balance_projector::{
     ops::{
-        self, audit, check_config, demo, drift, explain, generate, generations, hash_password, pause,
-        project, publish, rebuild, run, serve, snapshot, status,
+        self, audit, check_config, dead_letters, demo, drift, explain, generate, generations, hash_password,
+        pause, project, publish, rebuild, redrive, run, serve, snapshot, status,
     },
     tls,
 };
@@ -47,6 +47,11 @@ enum Command {
     Status(status::Args),
     /// Recomputes every balance from the log, and compares it with what is served.
     Audit(audit::Args),
+    /// Records that cannot be applied, and the keys that they hold back.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Decides about such records: fold again, pass over, replace, accept.
+    Redrive(redrive::Args),
     /// Every build of the projection, and what may be done with it.
     Generations(generations::Args),
     /// Another generation beside the one that readers are served; the switch to it, and back.
@@ -83,6 +88,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Status(args) => config().and_then(|c| ops::block_on(status::run(c, args))),
         Command::Audit(args) => config().and_then(|c| audit::run(c, args)),
+        Command::DeadLetters(command) => config().and_then(|c| ops::block_on(dead_letters::run(c, command))),
+        Command::Redrive(args) => config().and_then(|c| ops::block_on(redrive::run(c, args))),
         Command::Generations(args) => config().and_then(|c| ops::block_on(generations::run(c, args))),
         Command::Rebuild(command) => config().and_then(|c| rebuild::run(c, command)),
         Command::Pause(args) => config().and_then(|c| ops::block_on(pause::pause(c, args))),

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::metrics::Metrics;
 pub use self::metrics::OfPartition;
+pub use self::quarantine::TOO_MANY_KEYS;
 use crate::{
     config,
     decisions::{self, Birth, Decisions, DecisionsError, Origin},

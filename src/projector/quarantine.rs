@@ -16,6 +16,8 @@ use crate::{
     store::{CellKey, Halt, Quarantine, QuarantineWrite},
 };
 
+/// How the reason of a halt for too many dead letters reads: an operator may let such a partition go on.
+pub const TOO_MANY_KEYS: &str = "new keys with dead letters within a minute";
 const POISON_WINDOW: Duration = Duration::from_mins(1);
 
 impl Session<'_> {
@@ -99,7 +101,7 @@ impl Session<'_> {
             self.poisoned = true;
             return Err(Interrupt::Halt(Halt {
                 reason: format!(
-                    "{partition} had more than {} new keys with dead letters within a minute, next at offset {}: a bad release upstream",
+                    "{partition} had more than {} {TOO_MANY_KEYS}, next at offset {}: a bad release upstream",
                     self.shared.settings.poison_keys_max, self.next
                 ),
                 remedy: format!(

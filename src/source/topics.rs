@@ -91,6 +91,15 @@ pub async fn compaction(cluster: &Cluster, topic: &str) -> Result<Option<String>
     Ok(Some(policy).filter(|policy| policy != "delete"))
 }
 
+/// How long a topic keeps its records, in milliseconds; `None` where for ever.
+pub async fn retention_ms(cluster: &Cluster, topic: &str) -> Result<Option<i64>, TopicError> {
+    if cluster.is_embedded() {
+        return Ok(None);
+    }
+    let retention = setting(cluster, topic, "retention.ms").await?;
+    Ok(retention.parse().ok().filter(|ms| *ms >= 0))
+}
+
 /// Creates the decisions and the dead-letter topic where missing, and checks their settings.
 pub async fn check_own(cluster: &Cluster, inquirer: &Inquirer) -> Result<(), TopicError> {
     if cluster.is_embedded() {

@@ -36,6 +36,7 @@ mod commit_rule;
 mod compared;
 mod crash;
 mod drift;
+mod decisions;
 mod explain;
 mod fold;
 mod fold_laws;

@@ -1,20 +1,21 @@
 //! Every balance, due, dead letter and quarantine against the log itself, folded straight into plain maps.
 //!
 //! The loop here is the contract's, record by record: no batches, no cache, no store. What it shares with the
-//! product is `wire::decode` and `domain::fold`, which have their own tests.
+//! product is `wire::decode` and `domain::fold`, which have their own tests. Decisions and gaps are folded by a loop
+//! of its own, all of it in memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     time::Duration,
 };
 
 use balance_projector::{
     config,
-    decisions::{Birth, Decisions},
+    decisions::{Birth, Decisions, Remedy},
     domain::{
-        AccountId, Cell, Class, CustomerId, Offset, PartitionId, RecordAt, Rejection, Rules, Subject, Time,
-        Topic, fold,
+        AccountId, Cell, Class, CustomerId, Event, Manner, Offset, PartitionId, RecordAt, Rejection, Rules,
+        Subject, Time, Topic, fold_in, number_due, pass_over,
     },
     store::{CellKey, Generation, Quarantine, contents::Contents, redis::RedisStore},
     wire,
@@ -101,6 +102,8 @@ pub struct Expected {
     pub cells: BTreeMap<CellKey, Cell>,
     pub dead_letters: BTreeMap<(PartitionId, i64), DeadLetter>,
     pub quarantines: BTreeMap<Subject, BTreeMap<PartitionId, Quarantine>>,
+    /// The record that holds a subject back, and those that wait behind it.
+    behind: BTreeMap<(Subject, PartitionId), (Stored, Vec<Stored>)>,
 }
 
 /// Waits until everything that the log holds is folded, and compares all of it.
@@ -143,6 +146,11 @@ pub fn up_to_the_checkpoints(broker: &Broker, topics: &Topics, log: &Log, redis_
     for (at, letter) in &mut letters {
         letter.put_back(expected.dead_letters.get(at));
     }
+    // Set aside before it was decided about: a straight fold knows of the decision when it meets the record.
+    let patches = self::decisions(broker, topics).patches;
+    letters.retain(|(id, offset), _| {
+        expected.dead_letters.contains_key(&(*id, *offset)) || !patches.contains_key(&(*id, Offset(*offset)))
+    });
     same("dead letters", &expected.dead_letters, &letters);
     expected
 }
@@ -159,7 +167,7 @@ pub fn generation_up_to_the_checkpoints(
     let contents = dump_of(redis_url, generation);
     let decisions = decisions(broker, topics);
     let birth = decisions.births.get(&generation).expect("the generation's birth is recorded");
-    let expected = straight(log, &contents, birth, &decisions.homes);
+    let expected = straight(log, &contents, birth, &decisions);
     same("cells", &expected.cells, &cells(&contents));
     same("who owes where", &expected_owing(&expected), &contents.owing);
     same("quarantines", &expected.quarantines, &contents.quarantines);
@@ -248,52 +256,158 @@ impl SplitOffOwn for Vec<(String, Option<Vec<u8>>)> {
     }
 }
 
-fn straight(log: &Log, contents: &Contents, birth: &Birth, homes: &HashMap<Subject, i32>) -> Expected {
-    let rules = Rules::new(&birth.parameters).expect("the generation's parameters");
+fn straight(log: &Log, contents: &Contents, birth: &Birth, decisions: &Decisions) -> Expected {
+    let rules = &Rules::new(&birth.parameters).expect("the generation's parameters");
+    let law = Law { birth, rules, decisions };
     let mut expected = Expected::default();
     for (id, records) in log.partitions() {
         let next =
             contents.positions.get(&id).unwrap_or_else(|| panic!("{id} has no position")).checkpoint.next;
         for record in records.iter().filter(|record| record.offset < next.0) {
-            expected.take(id, record, birth, homes, &rules);
+            expected.take(&law, id, record);
         }
     }
     expected
 }
 
 impl Expected {
-    fn take(
-        &mut self,
-        id: PartitionId,
-        stored: &Stored,
-        birth: &Birth,
-        homes: &HashMap<Subject, i32>,
-        rules: &Rules,
-    ) {
-        let headers = stored.headers();
-        let record = stored.record(id.topic, &headers);
-        let subject = wire::subject(&record);
-        if let Some(subject) = &subject
-            && let Some(quarantine) = self.quarantines.get_mut(subject).and_then(|held| held.get_mut(&id))
-        {
-            quarantine.waiting += 1;
-            return;
-        }
-        let folded = wire::decode(&record, &birth.parameters).and_then(|event| {
-            let subject = event.fact.subject();
-            let at = RecordAt { partition: id, offset: Offset(stored.offset), timestamp: record.timestamp };
-            let key = cell_key(&subject);
-            let mut cell = self.cells.remove(&key);
-            let folded = fold(&mut cell, &event, &at, homes.get(&subject).copied(), rules);
-            self.cells.extend(cell.map(|cell| (key, cell)));
-            folded
-        });
-        if let Err(rejection) = folded {
-            self.set_aside(id, stored, subject, rejection);
+    fn take(&mut self, law: &Law<'_>, id: PartitionId, stored: &Stored) {
+        let subject = law.subject(id, stored);
+        let Some(subject) = subject else {
+            let why = law.decode(id, stored).expect_err("without a usable key nothing can be read");
+            return self.set_aside(id, stored, why);
+        };
+        let at = (subject, id);
+        if let Some((poison, behind)) = self.behind.get_mut(&at) {
+            behind.push(stored.clone());
+            let numbered =
+                |stored| law.decode(id, stored).ok().and_then(|event| Some((event.source, event.sequence?)));
+            let (waits, comes) = (numbered(poison), numbered(stored));
+            self.wait_behind(&at);
+            let of_one_source = matches!((waits, comes), (Some((one, _)), Some((other, _))) if one == other);
+            if of_one_source && self.quarantines[&at.0][&id].class == Class::SequenceGap {
+                self.close_the_gap(law, &at);
+            }
+        } else if let Err(why) = self.fold(law, id, stored, &at.0) {
+            self.hold(id, stored, &at.0, why.class);
+            self.set_aside(id, stored, why);
         }
     }
 
-    fn set_aside(&mut self, id: PartitionId, stored: &Stored, subject: Option<Subject>, why: Rejection) {
+    /// The missing numbers in their order, then the record that waits for them, then the others: or nothing.
+    fn close_the_gap(&mut self, law: &Law<'_>, at: &(Subject, PartitionId)) {
+        let (subject, id) = at;
+        let key = cell_key(subject);
+        let before = self.cells.get(&key).cloned();
+        let (poison, behind) = self.behind.get(at).cloned().expect("it waits");
+        let waits = law.decode(*id, &poison).expect("a gap is read");
+        let due = number_due(before.as_ref(), &waits, law.rules);
+        for number in due..waits.sequence.expect("a number") {
+            let bears = |event: &Event| event.source == waits.source && event.sequence == Some(number);
+            let mut cell = self.cells.remove(&key);
+            let early = behind.iter().any(|stored| {
+                let event = law.decode(*id, stored).ok().filter(bears);
+                let place = law.at(*id, stored);
+                event.is_some_and(|event| {
+                    fold_in(&mut cell, &event, &place, None, law.rules, Manner::Early).is_ok()
+                })
+            });
+            self.cells.extend(cell.map(|cell| (key.clone(), cell)));
+            if !early {
+                return self.put_back(key, before);
+            }
+        }
+        if self.fold(law, *id, &poison, subject).is_err() {
+            return self.put_back(key, before);
+        }
+        self.behind.remove(at);
+        self.quarantines.get_mut(subject).expect("held").remove(id);
+        self.quarantines.retain(|_, held| !held.is_empty());
+        let mut why = None;
+        for stored in &behind {
+            if let Some((_, behind)) = self.behind.get_mut(at) {
+                behind.push(stored.clone());
+                self.wait_behind(at);
+            } else if let Err(rejection) = self.fold(law, *id, stored, subject) {
+                self.hold(*id, stored, subject, rejection.class);
+                why = Some((stored, rejection));
+            }
+        }
+        let Some((stored, why)) = why else { return };
+        if why.class == Class::SequenceGap {
+            self.close_the_gap(law, at);
+        }
+        let still = self.behind.get(at).is_some_and(|(poison, _)| poison.offset == stored.offset);
+        if still {
+            self.set_aside(*id, stored, why);
+        }
+    }
+
+    fn put_back(&mut self, key: CellKey, cell: Option<Cell>) {
+        self.cells.remove(&key);
+        self.cells.extend(cell.map(|cell| (key, cell)));
+    }
+
+    /// Folds a record as operators decided; as it stands where nobody did, or where that does not help.
+    fn fold(
+        &mut self,
+        law: &Law<'_>,
+        id: PartitionId,
+        stored: &Stored,
+        subject: &Subject,
+    ) -> Result<(), Rejection> {
+        let key = cell_key(subject);
+        let (read, at) = (law.decode(id, stored), law.at(id, stored));
+        let home = law.decisions.homes.get(subject).copied();
+        let mut cell = self.cells.remove(&key);
+        let remedies =
+            law.decisions.patches.get(&(id, at.offset)).into_iter().flatten().map(|patch| &patch.remedy);
+        let as_it_stands = [&Remedy::Retry];
+        let mut folded = Ok(());
+        for remedy in remedies.chain(as_it_stands) {
+            let (read, manner) = match remedy {
+                Remedy::Skip => {
+                    pass_over(&mut cell, subject, read.as_ref().ok(), &at, home, law.rules);
+                    folded = Ok(());
+                    break;
+                }
+                Remedy::Retry => (read.clone(), Manner::AsItStands),
+                Remedy::Accept => (read.clone(), Manner::AsNew),
+                Remedy::Replace(text) => {
+                    let headers =
+                        vec![("content-type".to_owned(), Some(b"application/cloudevents+json".to_vec()))];
+                    let value = Some(text.clone().into_bytes());
+                    (law.decode(id, &Stored { value, headers, ..stored.clone() }), Manner::AsItStands)
+                }
+            };
+            folded =
+                read.and_then(|event| fold_in(&mut cell, &event, &at, home, law.rules, manner)).map(|_| ());
+            if folded.is_ok() {
+                break;
+            }
+        }
+        self.cells.extend(cell.map(|cell| (key, cell)));
+        folded
+    }
+
+    fn wait_behind(&mut self, (subject, id): &(Subject, PartitionId)) {
+        self.quarantines.get_mut(subject).expect("held").get_mut(id).expect("here").waiting += 1;
+    }
+
+    fn hold(&mut self, id: PartitionId, stored: &Stored, subject: &Subject, class: Class) {
+        let quarantine = Quarantine {
+            partition: id,
+            offset: Offset(stored.offset),
+            class,
+            since: Time::from_millis(stored.timestamp_ms),
+            waiting: 0,
+            heals: false,
+        };
+        self.quarantines.entry(subject.clone()).or_default().insert(id, quarantine);
+        self.behind.insert((subject.clone(), id), (stored.clone(), Vec::new()));
+    }
+
+    fn set_aside(&mut self, id: PartitionId, stored: &Stored, why: Rejection) {
         let value = stored.value.clone().filter(|_| why.class != Class::TooLarge);
         let letter = DeadLetter {
             class: why.class.name(),
@@ -303,17 +417,28 @@ impl Expected {
             headers: stored.headers.clone(),
         };
         self.dead_letters.insert((id, stored.offset), letter);
-        if let Some(subject) = subject {
-            let quarantine = Quarantine {
-                partition: id,
-                offset: Offset(stored.offset),
-                class: why.class,
-                since: Time::from_millis(stored.timestamp_ms),
-                waiting: 0,
-                heals: false,
-            };
-            self.quarantines.entry(subject).or_default().insert(id, quarantine);
-        }
+    }
+}
+
+/// What the fold rests on besides the log.
+struct Law<'a> {
+    birth: &'a Birth,
+    rules: &'a Rules,
+    decisions: &'a Decisions,
+}
+
+impl Law<'_> {
+    fn subject(&self, id: PartitionId, stored: &Stored) -> Option<Subject> {
+        wire::subject(&stored.record(id.topic, &stored.headers()))
+    }
+
+    fn decode(&self, id: PartitionId, stored: &Stored) -> Result<Event, Rejection> {
+        wire::decode(&stored.record(id.topic, &stored.headers()), &self.birth.parameters)
+    }
+
+    fn at(&self, id: PartitionId, stored: &Stored) -> RecordAt {
+        let timestamp = Time::from_millis(stored.timestamp_ms);
+        RecordAt { partition: id, offset: Offset(stored.offset), timestamp }
     }
 }
 

@@ -1,0 +1,320 @@
+//! What operators decide on: keys on hold with their dead letters, and dead letters without a key.
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use rdkafka::{
+    Message as _, Offset as KafkaOffset, TopicPartitionList,
+    consumer::Consumer as _,
+    error::KafkaError,
+    message::{BorrowedMessage, Headers as _},
+};
+use serde::Serialize;
+
+use super::{UsageError, console::Console, parts};
+use crate::{
+    decisions::{Decisions, Patch, Remedy},
+    domain::{Class, Offset, PartitionId, Subject, Time, Topic},
+    projector::lane::Kept,
+    source::{Cluster, scan::Scan, topics},
+    store::{Quarantine, ReadStore as _},
+};
+
+/// Without a record or an end for this long, the broker is held to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which ones.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Filter {
+    /// Of this account or customer alone.
+    #[arg(long, value_name = "ID")]
+    pub key: Option<String>,
+    /// Of this class alone, such as `sequence-gap`.
+    #[arg(long, value_name = "CLASS", value_parser = class)]
+    pub class: Option<Class>,
+    /// Of this topic alone, by its name on the broker, or `ledger` or `payment`.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+}
+
+fn class(name: &str) -> Result<Class, String> {
+    Class::ALL.into_iter().find(|class| class.name() == name).ok_or_else(|| {
+        let names: Vec<_> = Class::ALL.iter().map(|class| class.name()).collect();
+        format!("not one of {}", names.join(", "))
+    })
+}
+
+/// A record on the dead-letter topic, by where it came from.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// The class.
+    pub class: Class,
+    /// What, where, and what would be right.
+    pub message: String,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// Its value, where it was not too large.
+    pub value: Option<Vec<u8>>,
+    /// When it was set aside.
+    pub written: Time,
+}
+
+/// A dead letter that waits for a decision.
+#[derive(Debug, Clone, Serialize)]
+pub struct Case {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
+    /// The account or customer on hold; absent where the record names none, so nobody is told.
+    pub key: Option<String>,
+    /// The class.
+    pub class: Class,
+    /// What, where, and what would be right.
+    pub message: Option<String>,
+    /// The record's Kafka timestamp: since then readers are told.
+    pub since: String,
+    /// How long ago that is.
+    pub held_for_s: u64,
+    /// How many later records of the key wait.
+    pub waiting: u64,
+    /// Until when the topic's retention keeps the record; absent where for ever.
+    pub kept_until: Option<String>,
+    /// Retention has removed it already.
+    pub gone: bool,
+    /// What was decided so far, in vain.
+    pub decided: Vec<String>,
+    /// Where it is, for the commands.
+    #[serde(skip)]
+    pub at: (PartitionId, Offset),
+    /// Whose it is.
+    #[serde(skip)]
+    pub subject: Option<Subject>,
+}
+
+/// Every case there is, and what they rest on.
+pub struct Desk {
+    /// Kafka and Redis.
+    pub console: Console,
+    /// Everything decided so far.
+    pub decisions: Decisions,
+    /// Keys on hold in the generation that readers are served.
+    pub held: Vec<(Subject, Quarantine)>,
+    /// The cases, by topic and place.
+    pub cases: Vec<Case>,
+    /// The dead letters of the cases.
+    pub letters: BTreeMap<(PartitionId, Offset), Letter>,
+}
+
+impl Desk {
+    /// Looks at the store, the decisions, the dead-letter topic and the logs.
+    pub async fn look(console: Console) -> anyhow::Result<Self> {
+        let decisions = console.decisions().await?;
+        let (snapshot, _) = console
+            .store
+            .states()
+            .await
+            .context("the store cannot be read")?
+            .context("no generation is served: start a `project`")?;
+        let mut held = Vec::new();
+        for (partition, _) in &snapshot.positions {
+            held.extend(console.store.quarantined(*partition).await.context("the store cannot be read")?);
+        }
+        let places: BTreeMap<(PartitionId, Offset), ()> =
+            held.iter().map(|(_, held)| ((held.partition, held.offset), ())).collect();
+        let (cluster, settled) = (console.cluster.clone(), decisions.patches.clone());
+        let ids: Vec<PartitionId> = snapshot.positions.iter().map(|(id, _)| *id).collect();
+        let (letters, lows) = tokio::task::spawn_blocking(move || {
+            let wanted = |at: &(PartitionId, Offset), key: Option<&[u8]>| {
+                places.contains_key(at) || (subject(at.0.topic, key).is_none() && !settled.contains_key(at))
+            };
+            let letters = letters(&cluster, wanted)?;
+            let scan = Scan::new(&cluster).context("kafka settings")?;
+            let lows =
+                ids.into_iter().map(|id| Ok((id, scan.bounds(id).context("the log cannot be read")?.0)));
+            anyhow::Ok((letters, lows.collect::<anyhow::Result<BTreeMap<_, _>>>()?))
+        })
+        .await??;
+        let mut kept = BTreeMap::new();
+        for topic in Topic::ALL {
+            kept.insert(
+                topic,
+                topics::retention_ms(&console.cluster, console.cluster.topic_name(topic)).await?,
+            );
+        }
+        let now = parts::now();
+        let case = |at: (PartitionId, Offset), subject: Option<&Subject>, class, since: Time, waiting| {
+            let until = kept.get(&at.0.topic).copied().flatten();
+            let until = until.and_then(|ms| since.0.checked_add(jiff::SignedDuration::from_millis(ms)).ok());
+            let letter = letters.get(&at);
+            Case {
+                topic: console.cluster.topic_name(at.0.topic).to_owned(),
+                partition: at.0.partition,
+                offset: at.1.0,
+                key: subject.map(|subject| subject.as_str().to_owned()),
+                class,
+                message: letter.map(|letter| letter.message.clone()),
+                since: since.to_string(),
+                held_for_s: u64::try_from(now.0.duration_since(since.0).as_secs()).unwrap_or_default(),
+                waiting,
+                kept_until: until.map(|until| Time(until).to_string()),
+                gone: lows.get(&at.0).is_some_and(|low| at.1 < *low),
+                decided: decisions.patches_of(at.0, at.1).iter().map(told).collect(),
+                at,
+                subject: subject.cloned(),
+            }
+        };
+        let mut cases: Vec<Case> = held
+            .iter()
+            .map(|(subject, held)| {
+                case((held.partition, held.offset), Some(subject), held.class, held.since, held.waiting)
+            })
+            .collect();
+        cases.extend(letters.iter().filter_map(|(at, letter)| {
+            let nobody = subject(at.0.topic, letter.key.as_deref()).is_none();
+            nobody.then(|| case(*at, None, letter.class, letter.written, 0))
+        }));
+        cases.sort_by_key(|case| case.at);
+        Ok(Desk { console, decisions, held, cases, letters })
+    }
+
+    /// The cases that a filter lets through.
+    pub fn select(&self, filter: &Filter) -> anyhow::Result<Vec<&Case>> {
+        let topic = match &filter.topic {
+            Some(name) => Some(self.topic(name)?),
+            None => None,
+        };
+        let fits = |case: &&Case| {
+            topic.is_none_or(|topic| case.at.0.topic == topic)
+                && filter.class.is_none_or(|class| case.class == class)
+                && filter.key.as_ref().is_none_or(|key| case.key.as_ref() == Some(key))
+        };
+        Ok(self.cases.iter().filter(fits).collect())
+    }
+
+    fn topic(&self, name: &str) -> anyhow::Result<Topic> {
+        let unknown = || UsageError(format!("{name} is none of the topics: say ledger or payment"));
+        Ok(self.console.topic(name).ok_or_else(unknown)?)
+    }
+
+    /// Reads `TOPIC/PARTITION@OFFSET`.
+    pub fn place(&self, text: &str) -> anyhow::Result<(PartitionId, Offset)> {
+        let wrong =
+            || UsageError(format!("{text} is no TOPIC/PARTITION@OFFSET, such as ledger.events/1@4711"));
+        let (partition, offset) = text.rsplit_once('@').ok_or_else(wrong)?;
+        let id = self.partition(partition)?;
+        Ok((id, Offset(offset.parse().map_err(|_| wrong())?)))
+    }
+
+    /// Reads `TOPIC/PARTITION`.
+    pub fn partition(&self, text: &str) -> anyhow::Result<PartitionId> {
+        let wrong = || UsageError(format!("{text} is no TOPIC/PARTITION, such as ledger.events/1"));
+        let (topic, partition) = text.rsplit_once('/').ok_or_else(wrong)?;
+        Ok(PartitionId { topic: self.topic(topic)?, partition: partition.parse().map_err(|_| wrong())? })
+    }
+}
+
+/// What a patch says, on one line.
+pub fn told(patch: &Patch) -> String {
+    let remedy = match &patch.remedy {
+        Remedy::Retry => "retry",
+        Remedy::Skip => "skip",
+        Remedy::Replace(_) => "replace",
+        Remedy::Accept => "accept",
+    };
+    let why = if patch.act.why.is_empty() { String::new() } else { format!(": {}", patch.act.why) };
+    format!("{remedy} by {} at {}{why}", patch.act.who, patch.act.at)
+}
+
+fn subject(topic: Topic, key: Option<&[u8]>) -> Option<Subject> {
+    Subject::of_key(topic, std::str::from_utf8(key?).ok()?).ok()
+}
+
+/// Reads one record of the log; `None` where it is gone.
+pub fn record(cluster: &Cluster, (id, offset): (PartitionId, Offset)) -> anyhow::Result<Option<Kept>> {
+    let scan = Scan::new(cluster).context("kafka settings")?;
+    let (low, _) = scan.bounds(id).context("the log cannot be read")?;
+    if offset < low {
+        return Ok(None);
+    }
+    let mut found = None;
+    scan.read(id, offset, offset.next(), |record| {
+        if record.offset == offset {
+            found = Some(Kept::from(record));
+        }
+        ControlFlow::Continue(())
+    })
+    .context("the log cannot be read")?;
+    Ok(found)
+}
+
+/// The dead-letter topic from its beginning to the end that it has now; of two of one record the later counts.
+fn letters(
+    cluster: &Cluster,
+    wanted: impl Fn(&(PartitionId, Offset), Option<&[u8]>) -> bool,
+) -> anyhow::Result<BTreeMap<(PartitionId, Offset), Letter>> {
+    let consumer = cluster.inquirer("read_committed").context("kafka settings")?;
+    let name = &cluster.settings().dead_letter_topic;
+    let mut letters = BTreeMap::new();
+    let partitions = topics::partitions(&consumer, name)?.unwrap_or_default();
+    let mut list = TopicPartitionList::new();
+    let mut left = 0_usize;
+    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+        let (low, end) = consumer.fetch_watermarks(name, partition, PATIENCE)?;
+        if low < end {
+            list.add_partition_offset(name, partition, KafkaOffset::Offset(low))?;
+            left = left.saturating_add(1);
+        }
+    }
+    consumer.assign(&list)?;
+    let mut heard = Instant::now();
+    while left > 0 {
+        match consumer.poll(Duration::from_millis(100)) {
+            None if heard.elapsed() > PATIENCE => anyhow::bail!("the broker does not hand over topic {name}"),
+            None => continue,
+            Some(Err(KafkaError::PartitionEOF(_))) => left = left.saturating_sub(1),
+            Some(Err(error)) => return Err(error).with_context(|| format!("topic {name} cannot be read")),
+            Some(Ok(message)) => {
+                if let Some((at, letter)) = letter(cluster, &message)
+                    && wanted(&at, letter.key.as_deref())
+                {
+                    letters.insert(at, letter);
+                }
+            }
+        }
+        heard = Instant::now();
+    }
+    Ok(letters)
+}
+
+fn letter(cluster: &Cluster, message: &BorrowedMessage<'_>) -> Option<((PartitionId, Offset), Letter)> {
+    let headers = message.headers()?;
+    // Ours stand behind the record's own, whose names may be any bytes.
+    let own = |back: usize| {
+        let at = headers.count().checked_sub(back)?;
+        let header = headers.try_get(at)?;
+        Some((header.key, std::str::from_utf8(header.value?).ok()?))
+    };
+    let find = |name: &str| {
+        let back = (1..=5_usize).find(|back| own(*back).is_some_and(|(key, _)| key == name))?;
+        Some(own(back)?.1)
+    };
+    let topic = cluster.topic(find("dead-letter-topic")?)?;
+    let id = PartitionId { topic, partition: find("dead-letter-partition")?.parse().ok()? };
+    let offset = Offset(find("dead-letter-offset")?.parse().ok()?);
+    let class = class(find("dead-letter-class")?).ok()?;
+    let letter = Letter {
+        class,
+        message: find("dead-letter-message")?.to_owned(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        written: Time::from_millis(message.timestamp().to_millis().unwrap_or_default()),
+    };
+    Some(((id, offset), letter))
+}

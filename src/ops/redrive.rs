@@ -1,0 +1,438 @@
+//! `redrive`: decides about records that cannot be applied. It shows what each decision would give, records it, and
+//! waits until the partition's owner has applied it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use super::{
+    Outcome, UsageError,
+    consent::Consent,
+    console::Console,
+    letters::{Case, Desk, Filter},
+};
+use crate::{
+    compare::subject::decode,
+    config::Config,
+    decisions::{Act, Decision, Decisions, Patch, Remedy},
+    domain::{
+        Account, Amount, BalanceType, Cell, Class, Currency, CustomerId, Day, LastPayment, Offset,
+        PartitionId, Rules, Subject,
+    },
+    projector::{
+        TOO_MANY_KEYS,
+        lane::{self, Fate, Ground, Lane},
+    },
+    source::scan::Scan,
+    store::{CellKey, ReadStore as _},
+    wire,
+};
+
+/// How many keys are shown one by one.
+const SHOWN_MAX: usize = 20;
+
+/// The command line.
+#[derive(Debug, Clone, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["key", "class", "all", "at", "halted"]))]
+#[command(group = clap::ArgGroup::new("remedy").args(["skip", "replace", "accept"]))]
+pub struct Args {
+    /// The record that holds this key back.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Every key on hold.
+    #[arg(long, conflicts_with_all = ["key", "class", "at", "halted"])]
+    pub all: bool,
+    /// The dead letter at this place; the only way to settle one that names nobody.
+    #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", conflicts_with_all = ["key", "class", "halted", "topic"])]
+    pub at: Option<String>,
+    /// Nothing but this: lets a partition go on that halted for too many dead letters in a minute.
+    #[arg(long, value_name = "TOPIC/PARTITION", conflicts_with_all = ["key", "class", "skip", "replace", "accept", "topic"])]
+    pub halted: Option<String>,
+    /// Pass over the record; its number is used up. Needs --reason.
+    #[arg(long)]
+    pub skip: bool,
+    /// Fold the event in this file instead: one structured `CloudEvents` event of the same key.
+    #[arg(long, value_name = "FILE")]
+    pub replace: Option<PathBuf>,
+    /// Fold it as new: an `unverifiable` event; or one behind a `sequence-gap`, whose missing numbers are given up.
+    #[arg(long)]
+    pub accept: bool,
+    /// Show what would come of it, and change nothing.
+    #[arg(long)]
+    pub preview: bool,
+    /// How long to wait until the owners have applied it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub wait: u64,
+    /// Who decides, and whether to ask.
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// What a decision would give for one key.
+struct Preview {
+    subject: Subject,
+    at: (PartitionId, Offset),
+    before: Vec<String>,
+    after: Vec<String>,
+    /// Records folded or passed over, the decided one included.
+    past: u64,
+    /// Where the key would wait from then on, and why.
+    held: Option<(Offset, Class, String)>,
+}
+
+impl Preview {
+    /// The decision would get past its record.
+    fn helps(&self) -> bool {
+        self.held.as_ref().is_none_or(|(offset, ..)| *offset != self.at.1)
+    }
+}
+
+/// Decides.
+pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
+    if args.skip && args.consent.reason.as_deref().unwrap_or_default().trim().is_empty() {
+        return Err(
+            UsageError("--skip leaves an event out for good: say why with --reason TEXT".to_owned()).into()
+        );
+    }
+    let replacement = match &args.replace {
+        None => None,
+        Some(file) => Some(
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?,
+        ),
+    };
+    let remedy = match (&replacement, args.skip, args.accept) {
+        (Some(text), ..) => Remedy::Replace(text.trim().to_owned()),
+        (None, true, _) => Remedy::Skip,
+        (None, false, true) => Remedy::Accept,
+        (None, false, false) => Remedy::Retry,
+    };
+    let desk = Desk::look(Console::open(config)?).await?;
+    if let Some(partition) = &args.halted {
+        return let_go_on(&desk, &args, desk.partition(partition)?).await;
+    }
+    let cases = chosen(&desk, &args, &remedy)?;
+    let mut previews = Vec::new();
+    for case in cases.iter().filter(|case| case.subject.is_some()) {
+        previews.push(preview(&desk, case, &remedy).await?);
+    }
+    let (help, vain): (Vec<&Preview>, Vec<&Preview>) = previews.iter().partition(|preview| preview.helps());
+    let keyless: Vec<&&Case> = cases.iter().filter(|case| case.subject.is_none()).collect();
+    if help.is_empty() && keyless.is_empty() {
+        let why = vain.first().and_then(|vain| vain.held.as_ref());
+        let (class, message) = why.map_or(("", ""), |(_, class, message)| (class.name(), message.as_str()));
+        anyhow::bail!("nothing was changed: it would not get past the record: {class}: {message}");
+    }
+    let text = describe(&desk, &remedy, &help, &vain, keyless.len());
+    if args.preview {
+        print!("{text}");
+        return Ok(Outcome::Well);
+    }
+    let act = args.consent.ask(&text)?;
+    let decided: Vec<_> = help
+        .iter()
+        .map(|preview| (preview.at, Some(preview.subject.as_str().to_owned())))
+        .chain(keyless.iter().map(|case| (case.at, None)))
+        .collect();
+    for ((partition, offset), key) in decided {
+        let patch = Patch { partition, offset, key, remedy: remedy.clone(), act: act.clone() };
+        desk.console.record(&Decision::Patch(patch)).await?;
+    }
+    println!("recorded: {} decided", count(help.len().saturating_add(keyless.len()), "record"));
+    let applied = wait(&desk, &help, Duration::from_secs(args.wait)).await?;
+    let later = help.iter().filter(|preview| preview.held.is_some()).count();
+    if applied < help.len() {
+        println!(
+            "{} not applied yet: the partition's owner does it once it runs",
+            count(help.len().saturating_sub(applied), "key")
+        );
+    } else if later > 0 {
+        println!("{} on hold again at a later record", count(later, "key"));
+    }
+    let well = applied == help.len() && later == 0 && vain.is_empty();
+    Ok(if well { Outcome::Well } else { Outcome::NeedsPerson })
+}
+
+/// The cases that the command line names, or why there is nothing to decide.
+fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Vec<&'a Case>> {
+    let cases: Vec<&Case> = match &args.at {
+        Some(place) => {
+            let at = desk.place(place)?;
+            desk.cases.iter().filter(|case| case.at == at).collect()
+        }
+        // Whom a key names is asked for by its place alone.
+        None => desk.select(&args.filter)?.into_iter().filter(|case| case.subject.is_some()).collect(),
+    };
+    let what = match (&args.at, &args.filter.key, args.filter.class) {
+        (Some(place), ..) => format!("the record {place}"),
+        (None, Some(key), _) => key.clone(),
+        (None, None, Some(class)) => format!("a key with {class}"),
+        (None, None, None) => "any key".to_owned(),
+    };
+    if cases.is_empty() {
+        anyhow::bail!("nothing was changed: {what} is not on hold; `dead-letters list` tells what is");
+    }
+    if let Some(gone) = cases.iter().find(|case| case.gone) {
+        anyhow::bail!(
+            "nothing was changed: retention has removed {}/{}@{}, so its key cannot be folded again; rebuild from a snapshot or from the log's start",
+            gone.topic,
+            gone.partition,
+            gone.offset
+        );
+    }
+    if matches!(remedy, Remedy::Replace(_)) && cases.len() > 1 {
+        anyhow::bail!(
+            "nothing was changed: a replacement is for one record, {what} is on hold at {}",
+            cases.len()
+        );
+    }
+    let acceptable = |case: &&&Case| matches!(case.class, Class::Unverifiable | Class::SequenceGap);
+    if let (Remedy::Accept, Some(other)) = (remedy, cases.iter().find(|case| !acceptable(case))) {
+        anyhow::bail!(
+            "nothing was changed: {}/{}@{} is set aside as {}; only an unverifiable event, or one behind a sequence-gap, can be accepted as new",
+            other.topic,
+            other.partition,
+            other.offset,
+            other.class
+        );
+    }
+    let settles = matches!(remedy, Remedy::Skip);
+    if let Some(nobody) = cases.iter().find(|case| case.subject.is_none()).filter(|_| !settles) {
+        anyhow::bail!(
+            "nothing was changed: {}/{}@{} names nobody, so nothing can be folded; --skip settles it",
+            nobody.topic,
+            nobody.partition,
+            nobody.offset
+        );
+    }
+    Ok(cases)
+}
+
+/// Folds the key in memory as its owner would.
+async fn preview(desk: &Desk, case: &Case, remedy: &Remedy) -> anyhow::Result<Preview> {
+    let subject = case.subject.clone().context("nobody")?;
+    let unserved = "no generation is served any more";
+    let (key, cell, snapshot) = match &subject {
+        Subject::Account(id) => {
+            let read = desk.console.store.account(id).await?.context(unserved)?;
+            (CellKey::Account(id.clone()), read.cell, read.snapshot)
+        }
+        Subject::Customer(id) => {
+            let read = desk.console.store.customer(id).await?.context(unserved)?;
+            (CellKey::Customer(id.clone()), read.cell, read.snapshot)
+        }
+    };
+    let cell = cell.map(|bytes| decode(&key, &bytes)).transpose()?;
+    let next = snapshot.positions.iter().find(|(id, _)| *id == case.at.0);
+    let next = next.map(|(_, position)| position.checkpoint.next).context("the partition has no position")?;
+    let birth =
+        desk.decisions.births.get(&snapshot.generation).context("the generation's birth is not recorded")?;
+    let (parameters, rules) = (birth.parameters.clone(), Rules::new(&birth.parameters)?);
+    let mut decisions: Decisions = desk.decisions.clone();
+    let act = Act { who: String::new(), at: super::parts::now(), why: String::new() };
+    let (partition, offset) = case.at;
+    decisions.adopt(Decision::Patch(Patch {
+        partition,
+        offset,
+        key: case.key.clone(),
+        remedy: remedy.clone(),
+        act,
+    }));
+    let (cluster, remedy, at) = (desk.console.cluster.clone(), remedy.clone(), case.at);
+    let before = figures(cell.as_ref());
+    let folding = move || {
+        let ground = Ground {
+            partition,
+            subject: &subject,
+            parameters: &parameters,
+            rules: &rules,
+            decisions: &decisions,
+        };
+        let mut lane = Lane::new(cell);
+        let (mut past, mut why, mut checked) = (0_u64, None, None);
+        let scan = Scan::new(&cluster).context("kafka settings")?;
+        scan.read(partition, offset, next, |record| {
+            if wire::subject(&record.record(partition.topic)).as_ref() != Some(&subject) {
+                return ControlFlow::Continue(());
+            }
+            if let (Remedy::Replace(text), true) = (&remedy, record.offset == offset) {
+                checked = lane::replacement(&ground, record, text).err();
+            }
+            lane.take(&ground, record, &mut |step| match step.fate {
+                Fate::SetAside(rejection) => why = Some(rejection),
+                Fate::Folded(_) | Fate::Skipped => past = past.saturating_add(1),
+                Fate::Early(_) | Fate::Waits(_) => {}
+            });
+            ControlFlow::Continue(())
+        })
+        .context("the key's records cannot be read")?;
+        if let Some(rejection) = checked {
+            anyhow::bail!("nothing was changed: the replacement cannot be folded: {rejection}");
+        }
+        let after = figures(lane.cell());
+        let held = lane.quarantine().map(|held| {
+            let message = why.map(|why| why.message).unwrap_or_default();
+            (held.offset, held.class, message)
+        });
+        Ok(Preview { subject, at, before, after, past, held })
+    };
+    tokio::task::spawn_blocking(folding).await?
+}
+
+fn describe(desk: &Desk, remedy: &Remedy, help: &[&Preview], vain: &[&Preview], keyless: usize) -> String {
+    let what = match remedy {
+        Remedy::Retry => "fold again as it stands",
+        Remedy::Skip => "pass over, for good",
+        Remedy::Replace(_) => "fold the event of the file instead of",
+        Remedy::Accept => "fold as new",
+    };
+    let mut text = format!("{what} {}\n", count(help.len().saturating_add(keyless), "record"));
+    let mut line = |line: String| writeln!(text, "{line}").unwrap_or_default();
+    for preview in help.iter().take(SHOWN_MAX) {
+        let (id, offset) = preview.at;
+        let key = preview.subject.as_str();
+        line(format!(
+            "{key}  {}@{offset}, {} folded",
+            desk.console.cluster.display(id),
+            count_u64(preview.past)
+        ));
+        line(format!("  before  {}", join(&preview.before)));
+        line(format!("  after   {}", join(&preview.after)));
+        match &preview.held {
+            None => line("  then on hold no more".to_owned()),
+            Some((offset, class, message)) => line(format!("  then on hold at {offset}: {class}: {message}")),
+        }
+    }
+    if help.len() > SHOWN_MAX {
+        line(format!("and {} more", help.len().saturating_sub(SHOWN_MAX)));
+    }
+    for preview in vain.iter().take(SHOWN_MAX) {
+        let (class, message) =
+            preview.held.as_ref().map_or(("", ""), |(_, class, message)| (class.name(), message.as_str()));
+        line(format!("left as it is: {}: {class}: {message}", preview.subject.as_str()));
+    }
+    text
+}
+
+/// The figures of a cell, as an operator compares them.
+fn figures(cell: Option<&Cell>) -> Vec<String> {
+    match cell {
+        None => Vec::new(),
+        Some(Cell::Account(account)) => {
+            let booked = account.currencies().into_iter().map(|currency| booked(account, currency));
+            let dues = account.customers().into_iter().flat_map(|customer| owed(account, &customer));
+            booked.chain(dues).collect()
+        }
+        Some(Cell::Customer(customer)) => match customer.last_payment() {
+            LastPayment::None => vec!["no payment".to_owned()],
+            LastPayment::Paid { amount, paid_on } => {
+                vec![format!("last paid {} on {paid_on}", amount.to_short())]
+            }
+            LastPayment::Forgotten { .. } => vec!["the last payment is no longer known".to_owned()],
+        },
+    }
+}
+
+fn booked(account: &Account, currency: Currency) -> String {
+    // Neither type depends on the day.
+    let day =
+        Day::parse("2000-01-01").unwrap_or_else(|| super::parts::now().day_in(&jiff::tz::TimeZone::UTC));
+    let figure = |balance_type| match account.figure(currency, balance_type, day) {
+        Some(Ok(figure)) => money(figure.amount, currency),
+        Some(Err(_)) | None => "unknown".to_owned(),
+    };
+    format!("{currency} booked {}, available {}", figure(BalanceType::Itbd), figure(BalanceType::Clav))
+}
+
+fn owed(account: &Account, customer: &CustomerId) -> Vec<String> {
+    let owed = account.due(customer).into_iter().flatten();
+    owed.map(|(currency, amount)| {
+        format!("{} owes {} {currency}", customer.as_str(), money(*amount, *currency))
+    })
+    .collect()
+}
+
+fn money(amount: Amount, currency: Currency) -> String {
+    let sign = if amount.is_negative() { "-" } else { "" };
+    format!("{sign}{}", amount.to_unsigned(currency.decimals()))
+}
+
+fn join(figures: &[String]) -> String {
+    if figures.is_empty() { "nothing".to_owned() } else { figures.join("; ") }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn count_u64(n: u64) -> String {
+    format!("{n} record{}", if n == 1 { "" } else { "s" })
+}
+
+/// Waits until the owners have applied the decisions; how many keys are past their records.
+async fn wait(desk: &Desk, decided: &[&Preview], within: Duration) -> anyhow::Result<usize> {
+    let partitions: BTreeSet<PartitionId> = decided.iter().map(|preview| preview.at.0).collect();
+    let started = Instant::now();
+    loop {
+        let mut held = BTreeMap::new();
+        for partition in &partitions {
+            for (subject, quarantine) in desk.console.store.quarantined(*partition).await? {
+                held.insert((subject, *partition), quarantine.offset);
+            }
+        }
+        let waits = |preview: &&&Preview| {
+            held.get(&(preview.subject.clone(), preview.at.0)).is_some_and(|offset| *offset == preview.at.1)
+        };
+        let left = decided.iter().filter(waits).count();
+        if left == 0 || started.elapsed() >= within {
+            return Ok(decided.len().saturating_sub(left));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Lets a partition go on that halted for too many dead letters.
+async fn let_go_on(desk: &Desk, args: &Args, partition: PartitionId) -> anyhow::Result<Outcome> {
+    let live = desk.console.live().await?;
+    let mut halted = Vec::new();
+    for fed in &live.generations {
+        for (id, state) in fed.states.iter().filter(|(id, _)| *id == partition) {
+            if let Some(halt) = state.halt.as_ref().filter(|halt| halt.reason.contains(TOO_MANY_KEYS)) {
+                halted.push((*id, state.next, halt.reason.clone()));
+            }
+        }
+    }
+    let name = desk.console.cluster.display(partition);
+    let Some((_, _, reason)) = halted.first() else {
+        anyhow::bail!(
+            "nothing was changed: {name} has not halted for too many dead letters; `status` tells how it stands"
+        );
+    };
+    let act = args.consent.ask(&format!(
+        "let {name} go on: {reason}\nthe records that cannot be applied are set aside, and counted anew"
+    ))?;
+    for (partition, offset, _) in halted {
+        let patch = Patch { partition, offset, key: None, remedy: Remedy::Retry, act: act.clone() };
+        desk.console.record(&Decision::Patch(patch)).await?;
+    }
+    let store = Arc::clone(&desk.console.store);
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(args.wait) {
+        let live = store.live().await?;
+        let mut states =
+            live.generations.iter().flat_map(|fed| &fed.states).filter(|(id, _)| *id == partition);
+        if states.all(|(_, state)| state.halt.is_none()) {
+            println!("{name} goes on");
+            return Ok(Outcome::Well);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("recorded; {name} goes on once its owner runs, or has halted again: see `status`");
+    Ok(Outcome::NeedsPerson)
+}
