@@ -69,7 +69,7 @@ impl<'a> Follow<'a> {
     }
 }
 
-fn opens(step: &Step<'_>) -> bool {
+fn opens(step: &Step<'_, '_>) -> bool {
     let opening =
         step.event.is_some_and(|event| matches!(event.fact, Fact::Account(_, AccountFact::Opened { .. })));
     let applied = match &step.fate {

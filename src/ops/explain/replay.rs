@@ -58,7 +58,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Takes the subject's next record of a partition, and tells what became of it; of several, where a gap closes.
-    pub(super) fn take(&mut self, id: PartitionId, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_>)) {
+    pub(super) fn take(&mut self, id: PartitionId, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_, '_>)) {
         let elsewhere = if self.lanes.contains_key(&id) { None } else { self.cell().cloned() };
         let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(elsewhere));
         let ground = Ground {

@@ -213,7 +213,7 @@ impl Trace {
     }
 
     /// Takes in what became of a record.
-    pub(super) fn step(&mut self, cluster: &Cluster, step: &Step<'_>) {
+    pub(super) fn step(&mut self, cluster: &Cluster, step: &Step<'_, '_>) {
         let after = self.lens.running(step.cell);
         let moves = self.moves(&after);
         self.running = after;
@@ -327,7 +327,7 @@ impl Decided {
 impl Row {
     fn new(
         cluster: &Cluster,
-        step: &Step<'_>,
+        step: &Step<'_, '_>,
         account: Option<String>,
         moves: Vec<Move>,
         last_payment: Option<Paid>,
@@ -358,7 +358,7 @@ impl Row {
 }
 
 /// The outcome's name, and why or what besides.
-fn told(step: &Step<'_>) -> (&'static str, String) {
+fn told(step: &Step<'_, '_>) -> (&'static str, String) {
     match &step.fate {
         Fate::Skipped => ("skipped", "passed over; its number is used up".to_owned()),
         Fate::Folded(effect) | Fate::Early(effect) => match effect.outcome {
@@ -388,7 +388,7 @@ fn waits(behind: Offset) -> String {
     format!("behind the dead letter at offset {behind}")
 }
 
-fn stated(step: &Step<'_>) -> String {
+fn stated(step: &Step<'_, '_>) -> String {
     let Some(Fact::Account(_, AccountFact::Stated(statement))) = step.event.map(|event| &event.fact) else {
         return String::new();
     };
