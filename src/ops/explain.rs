@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::{Outcome, UsageError, parts};
 use crate::{
     config::Config,
-    decisions::{self, Birth, Decisions},
+    decisions::{self, Birth, Decisions, Origin},
     domain::{AccountId, Currency, CustomerId, Offset, PartitionId, Rules, Subject, Time, Topic},
     source::{Cluster, scan::Scan},
     store::{AccountRead, CustomerRead, ReadStore, Snapshot, redis::RedisStore},
@@ -246,6 +246,13 @@ pub fn explain(
             generation.0
         )
     })?;
+    if let Origin::Seed { .. } = birth.origin {
+        bail!(
+            "generation {} goes on from a snapshot: what came before is not in the log, so no balance can be explained \
+             from it; `rebuild compare` compares it with another generation",
+            generation.0
+        );
+    }
     let rules = Rules::new(&birth.parameters).context("the generation's parameters")?;
     let log = Log {
         cluster,

@@ -9,6 +9,7 @@ use super::{
     trace::{Lens, Running},
 };
 use crate::{
+    decisions::Origin,
     domain::{Account, AccountId, Cell, Offset, PartitionId, Subject, Topic},
     store::{AccountRead, Quarantine},
 };
@@ -190,6 +191,14 @@ fn told(
     }
     if figures.closed {
         notes.push("the account is closed: view two answers 404".to_owned());
+    }
+    if let (Origin::LogStart, Some(Cell::Account(account))) = (&log.birth.origin, follow.shown.cell())
+        && !account.has_beginning()
+    {
+        notes.push(
+            "the log's head is gone, and with it this account's beginning: the figures are incomplete"
+                .to_owned(),
+        );
     }
     notes.extend(figures.on_hold.iter().map(Hold::note));
     Explanation {

@@ -423,7 +423,7 @@ fn does(event: &Event) -> String {
                 format!("pending {side} of {} {}", money(entry.amount, entry.currency), entry.currency)
             }
             AccountFact::Released { .. } => "a pending entry ends".to_owned(),
-            AccountFact::Booked { .. } | AccountFact::Stated(_) => String::new(),
+            AccountFact::Booked { .. } | AccountFact::Stated(_) | AccountFact::Ignored => String::new(),
             AccountFact::CreditLine { currency, amount, included } => {
                 let included = if *included { "included" } else { "not included" };
                 format!(
@@ -432,7 +432,6 @@ fn does(event: &Event) -> String {
                 )
             }
             AccountFact::Closed => "closed".to_owned(),
-            AccountFact::Ignored => String::new(),
         },
         Fact::Customer(_, fact) => match fact {
             CustomerFact::Settled { amount, currency, .. } => {
