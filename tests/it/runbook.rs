@@ -124,7 +124,7 @@ fn every_remedy_of_a_halt_leads_to_a_heading() {
 fn every_command_is_one_of_the_binary_with_its_flags() {
     let mut helps: BTreeMap<Vec<String>, String> = BTreeMap::new();
     let mut commands = 0;
-    for line in runbook().lines().filter_map(|line| line.strip_prefix("balance-projector ")) {
+    for line in runbook().lines().filter_map(|line| line.trim_start().strip_prefix("balance-projector ")) {
         let line = line.split(" #").next().expect("a command");
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut path = vec![words[0].to_owned()];
