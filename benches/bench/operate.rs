@@ -39,7 +39,7 @@ impl Bench {
         let admin =
             text.rsplit("listen = \"").next().and_then(|rest| rest.split('"').next()).expect("an address");
         std::fs::write(&apart, text.replace(admin, &format!("127.0.0.1:{}", free_port()))).expect("a file");
-        let mut rebuild = Role::start(&self.args.binary, "rebuild start --yes", &apart);
+        let mut rebuild = Role::start(&self.args.binary, "rebuild start --yes --as bench", &apart);
         let seconds = self.until_drained(&prefix, 2, &ends, &mut rebuild);
         self.put("operate", "rebuild_per_second", records / seconds);
         drop(rebuild);
@@ -65,7 +65,8 @@ impl Bench {
         self.put("operate", "reads_p99_us", load.p99_us as f64);
         self.put("operate", "reads_per_second", load.per_second);
         // Another generation: the one before stands at the log's end and has nothing more to do.
-        let mut rebuild = Role::start(&self.args.binary, "rebuild start --generation 3 --yes", &apart);
+        let mut rebuild =
+            Role::start(&self.args.binary, "rebuild start --generation 3 --yes --as bench", &apart);
         self.until_begun(&prefix, 3, &mut rebuild);
         let load = http::load(api, accounts, 16, READS);
         let drained = self.is_drained(&prefix, 3, &ends);
