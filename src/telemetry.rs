@@ -50,11 +50,13 @@ pub mod metric {
         CELLS_WRITTEN = "cells_written", "Cells in acknowledged commits [topic]";
         CELLS_LOADED = "cells_loaded", "Cells read because the cache did not hold them [topic]";
         COMMIT_SECONDS = "commit_seconds", "How long a commit took from sending to its acknowledgement";
-        CACHE_BYTES = "cache_bytes", "Memory held by decoded cells";
+        CACHE_BYTES = "cache_bytes", "Memory held by decoded cells [topic, partition]";
         CLAIMS = "claims", "Partitions claimed [topic]";
         PARTITIONS_OWNED = "partitions_owned", "Partitions that this process feeds";
         LAG_RECORDS = "lag_records", "High watermark less next offset [topic, partition]";
         CAUGHT_UP_SECONDS_AGO = "caught_up_seconds_ago", "How long ago the partition had reached the log's end [topic, partition]";
+        RETENTION_ENDS = "retention_ends_timestamp_seconds", "When retention by time may remove the first record that still has to be read, as seconds since 1970 [topic, partition]";
+        PAUSED = "paused", "Whether the partition stands still because an operator said so, 0 or 1 [topic, partition]";
         HALTED = "halted", "Whether the partition stands still until a person helps, 0 or 1 [topic, partition]";
         QUARANTINED_KEYS = "quarantined_keys", "Keys on hold [topic, partition]";
         WAITING_RECORDS = "waiting_records", "Records that wait in the log behind a key on hold [topic, partition]";
@@ -77,6 +79,7 @@ pub mod metric {
         STORE_READ_ERRORS = "store_read_errors", "Reads that the store did not answer";
         READY = "ready", "Whether both views answer, 0 or 1";
         STALENESS_SECONDS = "staleness_seconds", "The age of the oldest partition as readers see it";
+        STALENESS_SERVED_SECONDS = "staleness_served_seconds", "How old the figures were that readers got [view]";
     }
 }
 

@@ -86,7 +86,10 @@ impl From<Unavailable> for Refused {
 pub async fn answer(api: &Api, request: &Parts, segment: &str) -> Reply {
     let mut caller = None;
     let mut reply = match balances(api, request, segment, &mut caller).await {
-        Ok(served) => served.into_reply(&request.headers),
+        Ok(served) => {
+            api.metrics.figure(metrics::View::Account, served.basis.staleness);
+            served.into_reply(&request.headers)
+        }
         Err(refused) => {
             if let Refused::Unavailable(reason) = &refused {
                 api.metrics.unavailable(metrics::View::Account, reason);

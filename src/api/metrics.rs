@@ -28,6 +28,14 @@ impl View {
             View::Account => "account",
         }
     }
+
+    /// Every status that its answers have.
+    const fn statuses(self) -> &'static [u16] {
+        match self {
+            View::Customer => &[200, 304, 401, 403, 404, 405, 422, 429, 500, 503],
+            View::Account => &[200, 304, 400, 401, 403, 404, 405, 406, 415, 429, 500, 503],
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +78,7 @@ pub struct Metrics {
     waiters: Gauge,
     ready: Gauge,
     staleness: Seconds,
+    staleness_served: Family<ByView, Histogram, fn() -> Histogram>,
 }
 
 impl Metrics {
@@ -78,7 +87,7 @@ impl Metrics {
         let histogram: fn() -> Histogram = || {
             Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5])
         };
-        Metrics {
+        let metrics = Metrics {
             requests: register(registry, metric::REQUESTS, Family::default()),
             seconds: register(registry, metric::REQUEST_SECONDS, Family::new_with_constructor(histogram)),
             unavailable: register(registry, metric::REQUESTS_UNAVAILABLE, Family::default()),
@@ -92,6 +101,35 @@ impl Metrics {
             waiters: register(registry, metric::MIN_POSITION_WAITERS, Gauge::default()),
             ready: register(registry, metric::READY, Gauge::default()),
             staleness: register(registry, metric::STALENESS_SECONDS, Seconds::default()),
+            staleness_served: register(
+                registry,
+                metric::STALENESS_SERVED_SECONDS,
+                Family::new_with_constructor(|| {
+                    Histogram::new([0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0])
+                }),
+            ),
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// What has not happened yet is zero and not absent: nobody sees an increase from nothing.
+    fn begin(&self) {
+        for result in ["done", "refused"] {
+            drop(self.reloads.get_or_create(&Reload { result }));
+        }
+        for view in [View::Customer, View::Account] {
+            for status in view.statuses() {
+                drop(self.requests.get_or_create(&Answer { view: view.name(), status: *status }));
+            }
+            for reason in Unavailable::NAMES {
+                drop(self.unavailable.get_or_create(&Refusal { view: view.name(), reason }));
+            }
+            for reason in Reason::ALL {
+                drop(self.refusals.get_or_create(&Refusal { view: view.name(), reason: reason.name() }));
+            }
+            drop(self.seconds.get_or_create(&ByView { view: view.name() }));
+            drop(self.staleness_served.get_or_create(&ByView { view: view.name() }));
         }
     }
 
@@ -105,6 +143,11 @@ impl Metrics {
     pub fn answered(&self, view: View, status: u16, took: Duration) {
         self.requests.get_or_create(&Answer { view: view.name(), status }).inc();
         self.seconds.get_or_create(&ByView { view: view.name() }).observe(took.as_secs_f64());
+    }
+
+    /// A figure of this age was given.
+    pub fn figure(&self, view: View, staleness: Duration) {
+        self.staleness_served.get_or_create(&ByView { view: view.name() }).observe(staleness.as_secs_f64());
     }
 
     /// A question got no figure now.

@@ -24,6 +24,9 @@ macro_rules! reasons {
         }
 
         impl Reason {
+            /// Each of them, once.
+            pub const ALL: &[Reason] = &[$(Reason::$variant),+];
+
             /// The name in metrics and in the log.
             pub const fn name(self) -> &'static str {
                 match self {

@@ -34,6 +34,8 @@ pub struct Basis {
     pub generation: Generation,
     /// Everything that the broker held by then is in it.
     pub as_of: Time,
+    /// How long ago that was.
+    pub staleness: Duration,
 }
 
 impl Basis {
@@ -50,7 +52,7 @@ impl Basis {
         }
         let staleness = view.staleness(snapshot, rests_on, freshness.max_staleness(), Instant::now())?;
         freshness.served(view, snapshot);
-        Ok(Basis { generation: snapshot.generation, as_of: clock.ago(staleness) })
+        Ok(Basis { generation: snapshot.generation, as_of: clock.ago(staleness), staleness })
     }
 }
 

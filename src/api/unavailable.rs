@@ -31,6 +31,21 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    /// Every name in metrics.
+    pub const NAMES: [&str; 11] = [
+        "no-generation",
+        "incomplete",
+        "stale",
+        "went-back",
+        "store",
+        "quarantined",
+        "days-merged",
+        "position-not-reached",
+        "too-many-waiters",
+        "too-many-logins",
+        "no-keys",
+    ];
+
     /// The name in metrics.
     pub const fn name(&self) -> &'static str {
         match self {

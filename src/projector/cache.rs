@@ -48,6 +48,11 @@ impl Cache {
         Cache { slots: LruCache::with_hasher(usize::MAX, RandomState::default()), weight: 0 }
     }
 
+    /// What the cells weigh, in bytes.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Whether the cell is known, absent or not.
     pub fn contains(&self, key: &CellKey) -> bool {
         self.slots.contains_key(key)

@@ -154,7 +154,7 @@ impl Standing {
     }
 
     fn beat(&self, id: PartitionId, complete: bool, state: PartitionState) {
-        self.metrics.beat(id, state.quarantined_keys, state.waiting_records, state.halt.is_some());
+        self.metrics.beat(id, &state);
         self.owned().insert(id, (complete, state));
     }
 

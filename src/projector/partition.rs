@@ -587,6 +587,7 @@ impl<'a> Session<'a> {
         for keys in missing.chunks(self.shared.settings.batch_cells_max.max(1)) {
             let values =
                 self.shared.store.load(self.shared.generation, self.id, self.acknowledged, keys).await?;
+            self.shared.standing.metrics.loaded(self.id.topic, keys.len());
             for (key, value) in keys.iter().zip(values) {
                 let cell = value.map(|bytes| self.decode_cell(key, &bytes)).transpose()?;
                 self.cache.insert(key.clone(), cell);
@@ -746,7 +747,14 @@ impl<'a> Session<'a> {
         self.sent.checkpoint = to;
         let sent = self.sent;
         let store = Arc::clone(&self.shared.store);
-        let mut in_flight = async move { store.commit(&commit).await.map(|()| sent) }.boxed();
+        let metrics = self.shared.standing.metrics.clone();
+        let mut in_flight = async move {
+            let began = Instant::now();
+            store.commit(&commit).await?;
+            metrics.wrote(commit.partition.topic, commit.cells.len(), began.elapsed());
+            Ok(sent)
+        }
+        .boxed();
         // Polled once here: commits reach the store in the order in which they are first polled.
         match futures::poll!(&mut in_flight) {
             std::task::Poll::Ready(result) => self.in_flight.push_back(std::future::ready(result).boxed()),
@@ -792,8 +800,22 @@ impl<'a> Session<'a> {
             waiting_records: waiting,
             owner: self.shared.instance.clone(),
         };
+        let metrics = &self.shared.standing.metrics;
+        metrics.cached(self.id, self.cache.weight());
+        metrics.retention_ends(self.id, self.retention_ends(&state));
         self.shared.standing.beat(self.id, to.complete, state.clone());
         state
+    }
+
+    /// When retention by time may remove the first record that still has to be read: that on which the oldest
+    /// quarantine waits, or the first that is not folded, which is not older than the last folded one.
+    fn retention_ends(&self, state: &PartitionState) -> Option<Time> {
+        let kept = self.shared.watched.borrow().retention.get(&self.id.topic).copied()?;
+        let held = self.quarantined.values().map(|quarantine| quarantine.since).min();
+        let behind = state.high_watermark.is_some_and(|end| end > self.next);
+        let last = self.last.filter(|_| behind).map(|last| Time::from_millis(last.timestamp_ms));
+        let oldest = held.into_iter().chain(last).min()?;
+        oldest.0.checked_add(jiff::SignedDuration::try_from(kept).ok()?).ok().map(Time)
     }
 }
 

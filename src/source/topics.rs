@@ -140,6 +140,16 @@ pub async fn check_own(cluster: &Cluster, inquirer: &Inquirer) -> Result<(), Top
     Ok(())
 }
 
+/// How long the broker keeps a record of a topic that is folded; `None` where it keeps them all.
+pub async fn retention(cluster: &Cluster, topic: Topic) -> Result<Option<Duration>, TopicError> {
+    if cluster.is_embedded() {
+        return Ok(None);
+    }
+    let told = setting(cluster, cluster.topic_name(topic), "retention.ms").await?;
+    // -1 is for ever.
+    Ok(told.parse().ok().map(Duration::from_millis))
+}
+
 async fn create(
     cluster: &Cluster,
     name: &str,

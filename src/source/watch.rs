@@ -13,7 +13,7 @@ use rdkafka::{Offset as KafkaOffset, consumer::Consumer, error::KafkaError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, Inquirer};
+use super::{Cluster, Inquirer, topics};
 use crate::domain::{Offset, PartitionId, Topic};
 
 /// An end of the log, and when the broker was asked for it.
@@ -32,6 +32,8 @@ pub struct Watched {
     pub ends: HashMap<PartitionId, End>,
     /// Topics whose number of partitions is not the pinned one: what the broker has now.
     pub repartitioned: HashMap<Topic, usize>,
+    /// How long the broker keeps a record of a topic; no entry where it keeps them all, or did not say.
+    pub retention: HashMap<Topic, Duration>,
 }
 
 /// Asks until `stop`, and publishes each answer.
@@ -47,11 +49,16 @@ pub fn spawn(
     let thread = std::thread::Builder::new().name("watermarks".to_owned());
     let join = thread
         .spawn(move || {
-            let mut rounds = 0_u32;
+            let (mut rounds, mut retention_due) = (0_u32, 0);
             while !stop.is_cancelled() {
                 watcher.ask_ends(&sender);
                 if rounds.is_multiple_of(8) {
                     watcher.ask_partitions(&sender);
+                }
+                // Only of a broker that answers: the question may take long, and the ends must not wait.
+                if rounds >= retention_due && !sender.borrow().ends.is_empty() {
+                    let again = if watcher.ask_retention(&sender) { 4_096 } else { 256 };
+                    retention_due = rounds.saturating_add(again);
                 }
                 rounds = rounds.wrapping_add(1);
                 std::thread::sleep(every);
@@ -94,6 +101,24 @@ impl Watcher {
         }
         // Errors and throttling are served by a poll; there is nothing to read.
         drop(self.inquirer.poll(Duration::ZERO));
+    }
+
+    /// Whether the broker told of every topic.
+    fn ask_retention(&self, sender: &watch::Sender<Watched>) -> bool {
+        let mut told_all = true;
+        for topic in self.pinned.keys() {
+            match futures::executor::block_on(topics::retention(&self.cluster, *topic)) {
+                Ok(kept) => sender.send_modify(|watched| {
+                    watched.retention.remove(topic);
+                    watched.retention.extend(kept.map(|kept| (*topic, kept)));
+                }),
+                Err(error) => {
+                    tracing::debug!(%error, "the broker did not name a topic's retention");
+                    told_all = false;
+                }
+            }
+        }
+        told_all
     }
 
     fn ask_partitions(&mut self, sender: &watch::Sender<Watched>) {

@@ -41,6 +41,7 @@ mod explain;
 mod fold;
 mod fold_laws;
 mod kafka_loss;
+mod observability;
 mod ops;
 mod partitioners;
 mod poison;
