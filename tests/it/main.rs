@@ -36,6 +36,7 @@ mod commit_rule;
 mod compared;
 mod crash;
 mod decisions;
+mod deployment;
 mod drift;
 mod explain;
 mod fold;
