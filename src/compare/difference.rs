@@ -182,7 +182,7 @@ pub struct Tally {
 impl Tally {
     /// Nothing compared; keeps this many differences whole.
     pub fn new(expect: Expected, first_max: usize) -> Self {
-        Tally { expect, first_max, ..Tally::default() }
+        Tally { first_max, expect, ..Tally::default() }
     }
 
     /// Differences that nobody expected.

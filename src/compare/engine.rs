@@ -183,7 +183,9 @@ impl<'a> Engine<'a> {
             if self.suspects.len() < SUSPECTS_MAX {
                 self.suspects.push(Suspect { key: pair.key, differences });
             } else {
-                differences.into_iter().for_each(|difference| self.tally.add(difference));
+                for difference in differences {
+                    self.tally.add(difference);
+                }
             }
         }
         Ok(())

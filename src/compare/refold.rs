@@ -161,7 +161,7 @@ impl<'a> Refold<'a> {
                 self.bytes = self.bytes.saturating_add(weight(lane)).saturating_sub(before);
                 self.make_room();
             }
-            if self.records & 0xfff == 0 && stop.is_cancelled() {
+            if self.records.trailing_zeros() >= 12 && stop.is_cancelled() {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())

@@ -39,8 +39,10 @@ struct Kept {
     offset: Offset,
     timestamp_ms: i64,
     value: Option<Box<[u8]>>,
-    headers: Vec<(Box<str>, Option<Box<[u8]>>)>,
+    headers: Vec<KeptHeader>,
 }
+
+type KeptHeader = (Box<str>, Option<Box<[u8]>>);
 
 /// What a record costs besides its bytes.
 const RECORD_BYTES: usize = 160;

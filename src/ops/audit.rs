@@ -157,7 +157,9 @@ async fn walk(audit: &Audit, verdicts: &mut [(PartitionId, Verdict)]) {
         Ok(mut extras) => {
             for (partition, verdict) in verdicts {
                 if let (Verdict::Ran(audited), Some(found)) = (verdict, extras.remove(partition)) {
-                    found.into_iter().for_each(|difference| audited.tally.add(difference));
+                    for difference in found {
+                        audited.tally.add(difference);
+                    }
                 }
             }
         }

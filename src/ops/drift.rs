@@ -109,7 +109,7 @@ fn as_json(cluster: &Cluster, found: &[Found]) -> anyhow::Result<String> {
                 "account": account,
                 "currency": drift.currency.as_str(),
                 "type": drift.balance_type,
-                "since": drift.as_of,
+                "since": drift.as_of.to_string(),
                 "stated": {
                     "amount": drift.stated.to_short(),
                     "record": format!("{partition}@{}", drift.offset),

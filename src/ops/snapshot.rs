@@ -127,7 +127,7 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<Outcome> {
         let report = json!({
             "file": args.file.display().to_string(),
             "generation": opened.head.birth.generation,
-            "at": opened.head.at,
+            "at": opened.head.at.to_string(),
             "subjects": opened.subjects,
             "digest": opened.digest,
             "positions": positions,

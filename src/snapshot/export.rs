@@ -160,13 +160,11 @@ impl Forward<'_> {
             match from.next()? {
                 Item::At(offsets) => at = Arc::new(offsets),
                 Item::Subject { subject, cell, marks: bytes } => {
-                    let held = Held { cell: cell.map(Into::into), quarantines: marks(&bytes)? };
-                    let held = if moved.remove(&subject) || self.tail.holds(&subject) {
-                        self.forward(&subject, &held, &at)?
-                    } else {
-                        held
-                    };
-                    to.put(&Item::subject(subject, held.cell.as_deref(), &held.quarantines)?)?;
+                    let mut copied = Held { cell: cell.map(Into::into), quarantines: marks(&bytes)? };
+                    if moved.remove(&subject) || self.tail.holds(&subject) {
+                        copied = self.forward(&subject, &copied, &at)?;
+                    }
+                    to.put(&Item::subject(subject, copied.cell.as_deref(), &copied.quarantines)?)?;
                     subjects = subjects.saturating_add(1);
                 }
                 Item::End(_) => break,
@@ -174,9 +172,9 @@ impl Forward<'_> {
             }
         }
         for subject in moved {
-            let held = self.forward(subject, &Held::default(), self.tail.from())?;
-            if held != Held::default() {
-                to.put(&Item::subject(subject.clone(), held.cell.as_deref(), &held.quarantines)?)?;
+            let born = self.forward(subject, &Held::default(), self.tail.from())?;
+            if born != Held::default() {
+                to.put(&Item::subject(subject.clone(), born.cell.as_deref(), &born.quarantines)?)?;
                 subjects = subjects.saturating_add(1);
             }
         }

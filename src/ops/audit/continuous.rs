@@ -162,8 +162,6 @@ fn tell(partition: PartitionId, audited: &Audited) {
 
 fn failed(metrics: &Metrics, partition: Option<PartitionId>, error: &anyhow::Error) {
     metrics.parts.get_or_create(&OfResult { result: "could-not-run" }).inc();
-    match partition {
-        Some(partition) => tracing::warn!(%partition, error = format!("{error:#}"), "could not be audited"),
-        None => tracing::warn!(error = format!("{error:#}"), "could not be audited"),
-    }
+    let partition = partition.map(|partition| partition.to_string());
+    tracing::warn!(partition, error = format!("{error:#}"), "could not be audited");
 }

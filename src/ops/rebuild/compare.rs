@@ -35,6 +35,8 @@ use crate::{
 
 /// How long the candidate stands still, at most, before it is held anew.
 const LEASE: Duration = Duration::from_mins(10);
+/// When it is held anew: the lease must not end in the middle.
+const HELD_MAX: Duration = Duration::from_mins(5);
 /// How long owners may take to stand still.
 const OBEY: Duration = Duration::from_secs(30);
 /// How long the served generation may take to reach where the candidate stands.
@@ -223,8 +225,7 @@ impl Run<'_> {
         law: Law,
         tally: Tally,
     ) -> anyhow::Result<Tally> {
-        let held = hold.as_ref().context("the candidate is not held")?;
-        let standing = self.standing(held).await?;
+        let standing = self.standing(hold.as_ref().context("the candidate is not held")?).await?;
         let tail = Tail::new(&self.console.cluster, standing).context("kafka settings")?;
         let mut engine = Engine::new(&self.console.cluster, Arc::new(law), Examined::Right, tail, tally);
         let (live, candidate) = (self.live.generation, self.candidate.generation);
@@ -236,7 +237,7 @@ impl Run<'_> {
                 let page = keys.split_off(keys.len().saturating_sub(SUBJECTS_MAX));
                 self.read(&mut engine, &page).await?;
             }
-            if engine.tail_bytes() > TAIL_BYTES_MAX || held_since.elapsed() > LEASE / 2 {
+            if engine.tail_bytes() > TAIL_BYTES_MAX || held_since.elapsed() > HELD_MAX {
                 self.renew(hold, &mut engine).await?;
                 held_since = Instant::now();
             }
