@@ -1,5 +1,7 @@
 //! `dead-letters list` and `show`: what cannot be applied, why, how many wait behind it, and how long it is kept.
 
+use std::fmt::Write as _;
+
 use super::{
     Outcome,
     console::Console,
@@ -147,7 +149,7 @@ fn text(shown: &serde_json::Value) -> String {
             | serde_json::Value::Array(_)
             | serde_json::Value::Object(_)) => other.to_string(),
         };
-        text.push_str(&format!("{name:<12}  {value}\n"));
+        writeln!(text, "{name:<12}  {value}").unwrap_or_default();
     }
     text.push('\n');
     text

@@ -1,7 +1,7 @@
 //! What operators decide on: keys on hold with their dead letters, and dead letters without a key.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -126,13 +126,13 @@ impl Desk {
         for (partition, _) in &snapshot.positions {
             held.extend(console.store.quarantined(*partition).await.context("the store cannot be read")?);
         }
-        let places: BTreeMap<(PartitionId, Offset), ()> =
-            held.iter().map(|(_, held)| ((held.partition, held.offset), ())).collect();
+        let places: BTreeSet<(PartitionId, Offset)> =
+            held.iter().map(|(_, held)| (held.partition, held.offset)).collect();
         let (cluster, settled) = (console.cluster.clone(), decisions.patches.clone());
         let ids: Vec<PartitionId> = snapshot.positions.iter().map(|(id, _)| *id).collect();
         let (letters, lows) = tokio::task::spawn_blocking(move || {
             let wanted = |at: &(PartitionId, Offset), key: Option<&[u8]>| {
-                places.contains_key(at) || (subject(at.0.topic, key).is_none() && !settled.contains_key(at))
+                places.contains(at) || (subject(at.0.topic, key).is_none() && !settled.contains_key(at))
             };
             let letters = letters(&cluster, wanted)?;
             let scan = Scan::new(&cluster).context("kafka settings")?;

@@ -40,6 +40,7 @@ const SHOWN_MAX: usize = 20;
 
 /// The command line.
 #[derive(Debug, Clone, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "one per switch of the command line")]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["key", "class", "all", "at", "halted"]))]
 #[command(group = clap::ArgGroup::new("remedy").args(["skip", "replace", "accept"]))]
 pub struct Args {

@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Folds the same topics into an empty store, with the decisions known from the beginning.
-    fn from_scratch(&self) -> Expected {
+    fn again_from_scratch(&self) -> Expected {
         let redis = redis::Server::start();
         let topics = Topics { group: format!("{}-again", self.topics.group), ..self.topics.clone() };
         let product = Product::start("project", &topics, &redis.url(), &Settings::default());
@@ -221,7 +221,7 @@ fn each_remedy_is_applied_by_the_owner_and_by_a_fold_from_scratch() {
     assert_eq!(figures, ["103.00", "123.00", "163.00", "103.00", "103.00"]);
     let live = world.nothing_waits();
     assert_eq!(http::customer(product.views, "C1").expect("an answer").status, 200);
-    let again = world.from_scratch();
+    let again = world.again_from_scratch();
     assert_eq!((again.cells, again.quarantines), (live.cells, live.quarantines));
     assert!(product.stop().success());
 }
@@ -286,7 +286,7 @@ fn a_sequence_gap_closes_by_itself_in_any_shape() {
         assert_eq!(balance(&product, name), format!("{sum}.00"), "{shape:?}");
     }
     let live = world.nothing_waits();
-    let again = world.from_scratch();
+    let again = world.again_from_scratch();
     assert_eq!(again.cells, live.cells);
     assert!(product.stop().success());
 }
@@ -327,7 +327,7 @@ fn decisions_hold_while_events_of_the_key_arrive_and_the_owner_is_killed() {
         assert_eq!(live.cells.len(), 1);
         assert_eq!(balance(&product, "A1"), format!("{expected}.00"));
     }
-    let again = world.from_scratch();
+    let again = world.again_from_scratch();
     assert_eq!(again.cells, world.whole().cells);
     assert!(product.stop().success());
 }

@@ -272,7 +272,7 @@ fn straight(log: &Log, contents: &Contents, birth: &Birth, decisions: &Decisions
 
 impl Expected {
     fn take(&mut self, law: &Law<'_>, id: PartitionId, stored: &Stored) {
-        let subject = law.subject(id, stored);
+        let subject = wire::subject(&stored.record(id.topic, &stored.headers()));
         let Some(subject) = subject else {
             let why = law.decode(id, stored).expect_err("without a usable key nothing can be read");
             return self.set_aside(id, stored, why);
@@ -307,7 +307,7 @@ impl Expected {
             let mut cell = self.cells.remove(&key);
             let early = behind.iter().any(|stored| {
                 let event = law.decode(*id, stored).ok().filter(bears);
-                let place = law.at(*id, stored);
+                let place = record_at(*id, stored);
                 event.is_some_and(|event| {
                     fold_in(&mut cell, &event, &place, None, law.rules, Manner::Early).is_ok()
                 })
@@ -357,7 +357,7 @@ impl Expected {
         subject: &Subject,
     ) -> Result<(), Rejection> {
         let key = cell_key(subject);
-        let (read, at) = (law.decode(id, stored), law.at(id, stored));
+        let (read, at) = (law.decode(id, stored), record_at(id, stored));
         let home = law.decisions.homes.get(subject).copied();
         let mut cell = self.cells.remove(&key);
         let remedies =
@@ -428,18 +428,14 @@ struct Law<'a> {
 }
 
 impl Law<'_> {
-    fn subject(&self, id: PartitionId, stored: &Stored) -> Option<Subject> {
-        wire::subject(&stored.record(id.topic, &stored.headers()))
-    }
-
     fn decode(&self, id: PartitionId, stored: &Stored) -> Result<Event, Rejection> {
         wire::decode(&stored.record(id.topic, &stored.headers()), &self.birth.parameters)
     }
+}
 
-    fn at(&self, id: PartitionId, stored: &Stored) -> RecordAt {
-        let timestamp = Time::from_millis(stored.timestamp_ms);
-        RecordAt { partition: id, offset: Offset(stored.offset), timestamp }
-    }
+fn record_at(id: PartitionId, stored: &Stored) -> RecordAt {
+    let timestamp = Time::from_millis(stored.timestamp_ms);
+    RecordAt { partition: id, offset: Offset(stored.offset), timestamp }
 }
 
 fn cell_key(subject: &Subject) -> CellKey {
