@@ -49,7 +49,7 @@ fn an_account_that_drifts_is_listed_with_both_figures_and_both_positions_until_a
         "account": "wrong",
         "currency": "CZK",
         "type": "ITBD",
-        "since": "2026-03-30T00:00:00Z",
+        "since": "2026-03-30T00:00:00.0Z",
         "stated": { "amount": "12.0", "record": at(offset) },
         "projected": { "amount": "10.25", "next": at(offset) },
         "applied": at(offset + 1),
