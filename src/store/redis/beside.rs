@@ -14,9 +14,9 @@ use crate::{
     },
 };
 
-/// How many subjects one call reads, at most, in all generations together: Redis is held for well under a
+/// How many subjects one call reads, at most: with cells of two generations Redis is held for less than a
 /// millisecond.
-pub const SUBJECTS_MAX: usize = 250;
+pub const SUBJECTS_MAX: usize = 120;
 /// How many keys a page of the walk asks for.
 const PAGE_KEYS: usize = 1_000;
 
