@@ -15,7 +15,7 @@ const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yml");
 const DASHBOARD: &str = include_str!("../../deploy/grafana/balance-projector.json");
 const RUNBOOK: &str = include_str!("../../docs/RUNBOOK.md");
 
-/// The metrics that a text names, as PromQL does.
+/// The metrics that a text names, as `PromQL` does.
 fn named(text: &str) -> BTreeSet<String> {
     let starts = text.match_indices(METRICS_PREFIX).map(|(at, _)| &text[at..]);
     let name = |rest: &str| {

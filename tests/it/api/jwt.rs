@@ -37,6 +37,7 @@ struct Key {
 }
 
 impl Key {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the tests make three kinds of key")]
     fn new(id: &'static str, algorithm: Algorithm) -> Self {
         let private = match algorithm {
             Algorithm::RS256 => {
@@ -49,13 +50,14 @@ impl Key {
             Algorithm::ES256 => EncodingKey::from_ec_der(
                 &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap().serialize_der(),
             ),
-            _ => {
+            Algorithm::EdDSA => {
                 // The form with the private half alone, in which the key ends the document.
                 let der = KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_der();
                 let at = der.windows(4).position(|w| w == [4, 0x22, 4, 0x20]).unwrap() + 4;
                 let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
                 EncodingKey::from_ed_der(&[&head[..], &der[at..at + 32]].concat())
             }
+            other => panic!("no key of {other:?}"),
         };
         Key { id, algorithm, private }
     }

@@ -24,7 +24,8 @@ fn listed(version: &str) -> Vec<(String, Vec<u8>)> {
     let examples = sums.lines().map(|line| {
         let (sum, name) = line.split_once("  ").unwrap();
         let bytes = fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{version}/{name}: {e}"));
-        let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let found =
+            Sha256::digest(&bytes).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(found, sum, "{version}/{name} is not what was released");
         (name.strip_suffix(".json").unwrap().to_owned(), bytes)
     });
