@@ -8,7 +8,7 @@ use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Instant};
 use anyhow::Context as _;
 use tokio::sync::Semaphore;
 
-use super::{Outcome, parts};
+use super::{Outcome, console, parts};
 use crate::{
     compare::{
         audit::{Audit, Audited},
@@ -19,7 +19,7 @@ use crate::{
     decisions::{self, Birth, Origin},
     domain::PartitionId,
     source::Cluster,
-    store::{Generation, WriteStore as _, redis::RedisStore},
+    store::{Generation, redis::RedisStore},
 };
 
 use self::report::{Report, SIDES, Verdict};
@@ -84,14 +84,7 @@ async fn once(config: Config, args: Args) -> anyhow::Result<Outcome> {
 async fn begin(config: &Config, args: &Args) -> anyhow::Result<(Audit, Vec<PartitionId>, usize)> {
     let cluster = Cluster::new(config.kafka.clone());
     let store = RedisStore::new(&config.redis).context("redis")?;
-    let generation = match args.generation {
-        Some(number) => Generation(number),
-        None => store
-            .active()
-            .await
-            .context("the store does not answer")?
-            .context("no generation is active: there is no projection to audit")?,
-    };
+    let generation = console::named_or_served(&store, args.generation).await?;
     let birth = birth(&cluster, generation).await?;
     anyhow::ensure!(
         !matches!(birth.origin, Origin::Seed { .. }),

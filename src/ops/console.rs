@@ -9,7 +9,7 @@ use crate::{
     decisions::{self, Act, Birth, Decision, Decisions},
     domain::{PartitionId, Topic},
     source::{Cluster, producer::Producer},
-    store::{Fed, Generation, Live, ReadStore as _, redis::RedisStore},
+    store::{Fed, Generation, Live, ReadStore as _, WriteStore as _, redis::RedisStore},
 };
 
 /// Kafka and Redis, as an operator's command uses them.
@@ -104,6 +104,15 @@ impl Console {
             _ => None,
         })
     }
+}
+
+/// The generation of this number, or else the one that readers are served.
+pub async fn named_or_served(store: &RedisStore, number: Option<u32>) -> anyhow::Result<Generation> {
+    if let Some(number) = number {
+        return Ok(Generation(number));
+    }
+    let served = store.active().await.context("the store does not answer")?;
+    served.context("no generation is active: start a `project`, or name one with --generation")
 }
 
 /// The birth of a generation that is fed; an error that names those that are.

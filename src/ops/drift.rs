@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::Outcome;
+use super::{Outcome, console};
 use crate::{
     compare::{
         engine::offsets,
@@ -15,7 +15,7 @@ use crate::{
     domain::{Cell, Drift, PartitionId, Topic},
     source::Cluster,
     store::{
-        CellKey, Generation, WriteStore as _,
+        CellKey, Generation,
         keys::Name,
         redis::{RedisStore, beside::SUBJECTS_MAX},
     },
@@ -53,14 +53,7 @@ pub async fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
     let Command::List(args) = command;
     let cluster = Cluster::new(config.kafka.clone());
     let store = RedisStore::new(&config.redis).context("redis")?;
-    let generation = match args.generation {
-        Some(number) => Generation(number),
-        None => store
-            .active()
-            .await
-            .context("the store does not answer")?
-            .context("no generation is active: there is no projection to list")?,
-    };
+    let generation = console::named_or_served(&store, args.generation).await?;
     let positions = offsets(&store.positions(generation).await.context("the store does not answer")?);
     anyhow::ensure!(!positions.is_empty(), "generation {} does not exist: it has no position", generation.0);
     let mut found = all(&store, generation).await?;

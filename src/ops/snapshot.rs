@@ -7,14 +7,14 @@ use std::{io::Write as _, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Outcome, UsageError, parts};
+use super::{Outcome, UsageError, console, parts};
 use crate::{
     compare::subject::Law,
     config::Config,
     decisions,
     snapshot::{self, Head},
     source::Cluster,
-    store::{Generation, WriteStore as _, redis::RedisStore},
+    store::redis::RedisStore,
 };
 
 /// The command line of `snapshot`.
@@ -72,14 +72,7 @@ async fn export(config: Config, args: ExportArgs) -> anyhow::Result<Outcome> {
     }
     let cluster = Cluster::new(config.kafka.clone());
     let store = RedisStore::new(&config.redis).context("redis")?;
-    let generation = match args.generation {
-        Some(number) => Generation(number),
-        None => store
-            .active()
-            .await
-            .context("the store does not answer")?
-            .context("no generation is active: there is nothing to export")?,
-    };
+    let generation = console::named_or_served(&store, args.generation).await?;
     let asked = cluster.clone();
     let decisions = tokio::task::spawn_blocking(move || decisions::read(&asked)).await?;
     let decisions = decisions.context("the decisions topic cannot be read")?;
