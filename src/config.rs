@@ -119,8 +119,8 @@ pub struct Projector {
     pub batch_cells_max: usize,
     /// Commits in flight per partition.
     pub commits_in_flight_max: usize,
-    /// Batches waiting per partition.
-    pub queue_batches_max: usize,
+    /// Memory for records that wait for their owners, over all partitions.
+    pub queue_bytes_max: usize,
     /// Memory for decoded cells, over all partitions.
     pub cache_bytes_max: usize,
     /// The heartbeat.
@@ -466,7 +466,7 @@ impl Default for Projector {
             batch_records_max: 500,
             batch_cells_max: 400,
             commits_in_flight_max: 4,
-            queue_batches_max: 8,
+            queue_bytes_max: 64 << 20,
             cache_bytes_max: 512 << 20,
             heartbeat_ms: 500,
             poison_keys_max: 1_000,

@@ -35,13 +35,27 @@ pub struct Record<'a> {
 
 /// The subject that the record's key names, where it is usable: whom a dead letter quarantines.
 pub fn subject(record: &Record<'_>) -> Option<Subject> {
-    let key = std::str::from_utf8(record.key?).ok()?;
-    Subject::of_key(record.topic, key).ok()
+    subject_of(record.topic, record.key)
+}
+
+/// The subject that a key names in a topic, where there is one and it is usable.
+pub fn subject_of(topic: Topic, key: Option<&[u8]>) -> Option<Subject> {
+    let key = std::str::from_utf8(key?).ok()?;
+    Subject::of_key(topic, key).ok()
 }
 
 /// Reads a record, or tells the first dead-letter class that applies, from `tombstone` to
 /// `unknown-currency`.
 pub fn decode(record: &Record<'_>, parameters: &Parameters) -> Result<Event, Rejection> {
+    decode_for(record, subject(record).as_ref(), parameters)
+}
+
+/// [`decode`], for who knows already what [`subject`] says of the record.
+pub fn decode_for(
+    record: &Record<'_>,
+    subject: Option<&Subject>,
+    parameters: &Parameters,
+) -> Result<Event, Rejection> {
     let value = record
         .value
         .ok_or_else(|| Rejection::new(Class::Tombstone, "the record has no value; an event is required"))?;
@@ -49,7 +63,7 @@ pub fn decode(record: &Record<'_>, parameters: &Parameters) -> Result<Event, Rej
     if record.key.is_none() {
         return Err(Rejection::new(Class::NoKey, "the record has no key; it must be the event's subject"));
     }
-    let key = subject(record).ok_or_else(|| bad_key("the record's key", record.topic))?;
+    let key = subject.ok_or_else(|| bad_key("the record's key", record.topic))?;
     let headers = Headers::read(record.headers)?;
     let text = utf_8(value)?;
 
@@ -70,8 +84,7 @@ pub fn decode(record: &Record<'_>, parameters: &Parameters) -> Result<Event, Rej
         }
     }
     let types_ignored = &parameters.types_ignored;
-    let carrier =
-        Carrier { topic: record.topic, key: Some(&key), timestamp: record.timestamp, types_ignored };
+    let carrier = Carrier { topic: record.topic, key: Some(key), timestamp: record.timestamp, types_ignored };
     read::event(&envelope, &data, &carrier, faults)
 }
 

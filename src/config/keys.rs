@@ -88,7 +88,7 @@ pub(super) const KEYS: &[Key] = &[
     key("projector.batch_records_max", Integer(1, 100_000, "")),
     key("projector.batch_cells_max", Integer(1, 1_000, "")),
     key("projector.commits_in_flight_max", Integer(1, 64, "")),
-    key("projector.queue_batches_max", Integer(1, 1_024, "")),
+    key("projector.queue_bytes_max", Integer(1 << 20, 1 << 40, BYTES)),
     key("projector.cache_bytes_max", Integer(1 << 20, 1 << 40, BYTES)),
     key("projector.heartbeat_ms", Integer(50, 10_000, MS)),
     key("projector.poison_keys_max", Integer(1, 1_000_000_000, "")),

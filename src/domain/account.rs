@@ -678,6 +678,18 @@ impl Account {
         Ok(account)
     }
 
+    pub(super) fn prefetch(&self) -> usize {
+        let held = self
+            .currencies
+            .iter()
+            .map(|held| held.dates.last().map_or(0, |dated| usize::from(dated.net == 0)));
+        let dues =
+            self.dues.iter().map(|due| usize::from(due.amounts.first().is_some_and(|due| due.1.is_zero())));
+        let pending = self.pending.last().map(|pending| usize::from(pending.amount.is_zero()));
+        let windows = [self.seen.prefetch(), self.booked.prefetch(), self.released.prefetch()];
+        held.chain(dues).chain(pending).chain(windows).fold(0, usize::wrapping_add)
+    }
+
     pub(super) fn weight(&self) -> usize {
         let dates: usize =
             self.currencies.iter().map(|held| held.dates.capacity().saturating_mul(size_of::<Dated>())).sum();

@@ -319,6 +319,12 @@ impl Customer {
         Ok(Customer { home, applied, profile, seen, latest, truncated, forgotten_since, settled, unmatched })
     }
 
+    pub(super) fn prefetch(&self) -> usize {
+        let latest = self.latest.first().map_or(0, |payment| usize::from(payment.reversed));
+        let windows = [self.seen.prefetch(), self.settled.prefetch(), self.unmatched.prefetch()];
+        windows.into_iter().fold(latest, usize::wrapping_add)
+    }
+
     pub(super) fn weight(&self) -> usize {
         [
             size_of::<Customer>(),

@@ -261,6 +261,12 @@ impl<const STRIDE: usize> Window<STRIDE> {
         }
     }
 
+    /// Reads both of its ends.
+    pub(super) fn prefetch(&self) -> usize {
+        let ends = [self.bytes.first(), self.bytes.last()];
+        ends.into_iter().flatten().fold(0, |sum, byte| sum.wrapping_add(usize::from(*byte)))
+    }
+
     pub(super) fn weight(&self) -> usize {
         self.bytes.capacity()
     }
@@ -500,6 +506,13 @@ impl Seen {
             sources.push(Source { fingerprint, last, numbers, numbered_newest, forgotten, open });
         }
         Ok(Seen { sources, events: Window::unpack(from)?, open })
+    }
+
+    /// Reads a little of each of its parts.
+    pub(super) fn prefetch(&self) -> usize {
+        let sources =
+            self.sources.iter().fold(0_usize, |sum, source| sum.wrapping_add(source.numbers.prefetch()));
+        sources.wrapping_add(self.events.prefetch())
     }
 
     pub(super) fn weight(&self) -> usize {

@@ -1,108 +1,232 @@
 //! Decoded cells of one partition, bounded by weight; cells with a commit in flight stay.
+//!
+//! A record looks its cell up once: what finds it is a *place*, which stays the cell's while it is cached. Which cell
+//! goes first is decided by second chance, for keeping a list in order of use would touch three cells for each that
+//! is used.
 
-use bytes::Bytes;
 use foldhash::fast::RandomState;
-use hashlink::LruCache;
+use hashbrown::{HashTable, hash_table::Entry};
+use slab::Slab;
+use std::hash::BuildHasher as _;
 
 use crate::{domain::Cell, store::CellKey};
+
+/// Where a cell is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(usize);
 
 /// A cell as the store will hold it once every commit sent is applied.
 #[derive(Debug)]
 pub struct Slot {
+    key: CellKey,
     /// `None` before the subject's first event.
     pub cell: Option<Cell>,
     /// Whether the store has it, or will: a cell that it has not yet is written as a birth.
     pub stored: bool,
     /// The number of the last commit that wrote it; [`Slot::UNSENT`] while it is changed and not sent.
     pub commit: u64,
+    /// Used since the hand came by.
+    used: bool,
     weight: usize,
-    /// How long its encoded form was, for the next one.
-    encoded: usize,
 }
 
 impl Slot {
     /// Changed since the last commit that wrote it.
     pub const UNSENT: u64 = u64::MAX;
 
-    /// The packed form.
-    pub fn encode(&mut self) -> Option<Bytes> {
-        let mut bytes = Vec::with_capacity(self.encoded.saturating_add(64));
-        self.cell.as_ref()?.encode_into(&mut bytes);
-        self.encoded = bytes.len();
-        Some(Bytes::from(bytes))
+    /// The cell has changed; tells whether that is news since the last commit that wrote it.
+    pub fn change(&mut self) -> bool {
+        std::mem::replace(&mut self.commit, Slot::UNSENT) != Slot::UNSENT
     }
 }
 
 /// The cells that are known without asking the store.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cache {
-    slots: LruCache<CellKey, Slot, RandomState>,
+    hasher: RandomState,
+    places: HashTable<usize>,
+    slots: Slab<Slot>,
     weight: usize,
+    /// The place that is looked at next where room is needed, and the end of all places there ever were.
+    hand: usize,
+    end: usize,
 }
 
-const SLOT_BYTES: usize = 160;
+/// A slot, and about what it takes in the table of places.
+const SLOT_BYTES: usize = size_of::<Slot>() + 16;
 
 impl Cache {
-    /// An empty one.
-    pub fn new() -> Self {
-        Cache { slots: LruCache::with_hasher(usize::MAX, RandomState::default()), weight: 0 }
-    }
-
     /// What the cells weigh, in bytes.
     pub fn weight(&self) -> usize {
         self.weight
     }
 
-    /// Whether the cell is known, absent or not.
-    pub fn contains(&self, key: &CellKey) -> bool {
-        self.slots.contains_key(key)
+    /// Where the cell is, if it is known, absent or not.
+    pub fn find(&self, key: &CellKey) -> Option<Place> {
+        let hash = self.hasher.hash_one(key);
+        let is_it = |place: &usize| self.slots.get(*place).is_some_and(|slot| slot.key == *key);
+        self.places.find(hash, is_it).map(|place| Place(*place))
+    }
+
+    /// A known cell by its place; `None` where another took the place since.
+    pub fn at(&mut self, place: Place, key: &CellKey) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(place.0).filter(|slot| slot.key == *key)?;
+        slot.used = true;
+        Some(slot)
+    }
+
+    /// A known cell.
+    pub fn get_mut(&mut self, key: &CellKey) -> Option<&mut Slot> {
+        let place = self.find(key)?;
+        self.at(place, key)
+    }
+
+    /// Reads a little of every part of these cells. They lie scattered in memory, and folding waits for each in turn:
+    /// here one does not wait for the other.
+    pub fn prefetch(&self, places: impl Iterator<Item = Place>) {
+        let cells = places.filter_map(|place| self.slots.get(place.0)?.cell.as_ref());
+        std::hint::black_box(cells.fold(0, |sum: usize, cell| sum.wrapping_add(cell.prefetch())));
     }
 
     /// A cell that the store told.
-    pub fn insert(&mut self, key: CellKey, cell: Option<Cell>) {
-        let weight = cell.as_ref().map_or(0, Cell::weight).saturating_add(SLOT_BYTES);
+    pub fn insert(&mut self, key: CellKey, cell: Option<Cell>) -> Place {
+        let weight = weight(cell.as_ref());
         let stored = cell.is_some();
-        let slot = Slot { cell, stored, commit: 0, weight, encoded: 0 };
+        let slot = Slot { key, cell, stored, commit: 0, used: true, weight };
+        let Cache { hasher, places, slots, .. } = self;
+        let hash = hasher.hash_one(&slot.key);
+        let is_it = |place: &usize| slots.get(*place).is_some_and(|known| known.key == slot.key);
+        let rehash = |place: &usize| slots.get(*place).map_or(0, |known| hasher.hash_one(&known.key));
         self.weight = self.weight.saturating_add(weight);
-        if let Some(old) = self.slots.insert(key, slot) {
-            self.weight = self.weight.saturating_sub(old.weight);
-        }
-    }
-
-    /// A known cell, as the most recently used.
-    pub fn get_mut(&mut self, key: &CellKey) -> Option<&mut Slot> {
-        self.slots.get_mut(key)
+        let place = match places.entry(hash, is_it, rehash) {
+            Entry::Occupied(known) => {
+                let place = *known.get();
+                if let Some(old) = slots.get_mut(place).map(|known| std::mem::replace(known, slot)) {
+                    self.weight = self.weight.saturating_sub(old.weight);
+                }
+                place
+            }
+            Entry::Vacant(vacant) => {
+                let place = slots.vacant_key();
+                vacant.insert(place);
+                slots.insert(slot)
+            }
+        };
+        self.end = self.end.max(place.saturating_add(1));
+        Place(place)
     }
 
     /// Forgets one cell.
     pub fn remove(&mut self, key: &CellKey) {
-        if let Some(old) = self.slots.remove(key) {
-            self.weight = self.weight.saturating_sub(old.weight);
+        if let Some(place) = self.find(key) {
+            self.remove_at(place.0);
         }
     }
 
-    /// Weighs a cell again after it was written by a commit.
-    pub fn written(&mut self, key: &CellKey, commit: u64) {
-        if let Some(slot) = self.slots.get_mut(key) {
-            let weight = slot.cell.as_ref().map_or(0, Cell::weight).saturating_add(SLOT_BYTES);
-            self.weight = self.weight.saturating_sub(slot.weight).saturating_add(weight);
-            slot.weight = weight;
-            slot.stored = true;
-            slot.commit = commit;
+    fn remove_at(&mut self, place: usize) {
+        let Some(slot) = self.slots.try_remove(place) else { return };
+        let hash = self.hasher.hash_one(&slot.key);
+        if let Ok(entry) = self.places.find_entry(hash, |known| *known == place) {
+            entry.remove();
         }
+        self.weight = self.weight.saturating_sub(slot.weight);
     }
 
-    /// Drops the least recently used down to `bytes_max`, but none that a commit after `acknowledged` wrote:
-    /// the store may not have it yet.
+    /// The cell at a place goes out with a commit: its packed form is appended to `out`, and it is weighed again.
+    /// Its key, and whether that commit gives birth to it; `None` where there is no cell to write.
+    pub fn write(&mut self, place: Place, commit: u64, out: &mut Vec<u8>) -> Option<(&CellKey, bool)> {
+        let slot = self.slots.get_mut(place.0)?;
+        let cell = slot.cell.as_ref()?;
+        cell.encode_into(out);
+        let weight = weight(Some(cell));
+        self.weight = self.weight.saturating_sub(slot.weight).saturating_add(weight);
+        slot.weight = weight;
+        slot.commit = commit;
+        let born = !std::mem::replace(&mut slot.stored, true);
+        Some((&slot.key, born))
+    }
+
+    /// Drops cells that were not used lately until no more than `bytes_max` are left, but none that a commit after
+    /// `acknowledged` wrote: the store may not have it yet.
     pub fn shrink(&mut self, bytes_max: usize, acknowledged: u64) {
-        while self.weight > bytes_max {
-            match self.slots.iter().next() {
-                Some((_, slot)) if slot.commit <= acknowledged => {}
-                Some(_) | None => return,
-            }
-            if let Some((_, slot)) = self.slots.remove_lru() {
-                self.weight = self.weight.saturating_sub(slot.weight);
+        // Twice around, every cell that may go has gone.
+        let mut steps = self.end.saturating_mul(2);
+        while self.weight > bytes_max && steps > 0 {
+            steps = steps.saturating_sub(1);
+            let place = if self.hand < self.end { self.hand } else { 0 };
+            self.hand = place.saturating_add(1);
+            let Some(slot) = self.slots.get_mut(place) else { continue };
+            if !std::mem::take(&mut slot.used) && slot.commit <= acknowledged {
+                self.remove_at(place);
             }
         }
+    }
+}
+
+fn weight(cell: Option<&Cell>) -> usize {
+    cell.map_or(0, Cell::weight).saturating_add(SLOT_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::AccountId;
+
+    fn key(number: usize) -> CellKey {
+        CellKey::Account(AccountId::parse(&format!("A{number}")).unwrap())
+    }
+
+    fn filled(count: usize) -> (Cache, Vec<Place>) {
+        let mut cache = Cache::default();
+        let places = (0..count).map(|number| cache.insert(key(number), None)).collect();
+        (cache, places)
+    }
+
+    #[test]
+    fn a_place_is_its_cells_until_that_is_forgotten() {
+        let (mut cache, places) = filled(1_000);
+        for (number, place) in places.iter().enumerate() {
+            assert_eq!(cache.find(&key(number)), Some(*place));
+            assert!(cache.at(*place, &key(number)).is_some());
+        }
+        cache.remove(&key(7));
+        assert_eq!(cache.find(&key(7)), None);
+        let again = cache.insert(key(5_000), None);
+        assert_eq!(again, places[7], "a place that is free is taken again");
+        assert!(cache.at(places[7], &key(7)).is_none(), "and is not the old cell's any more");
+        assert_eq!(cache.weight(), 1_000 * SLOT_BYTES);
+    }
+
+    #[test]
+    fn a_cell_that_the_store_may_not_have_stays() {
+        let (mut cache, places) = filled(10);
+        cache.at(places[1], &key(1)).unwrap().commit = 8;
+        assert!(cache.at(places[2], &key(2)).unwrap().change());
+        assert!(!cache.at(places[2], &key(2)).unwrap().change(), "it has changed already");
+        cache.shrink(0, 7);
+        let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
+        assert_eq!(left, [1, 2], "in flight, and not sent yet");
+        cache.shrink(0, 8);
+        let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
+        assert_eq!(left, [2]);
+        assert_eq!(cache.weight(), SLOT_BYTES);
+    }
+
+    #[test]
+    fn what_was_used_since_the_last_look_stays_longer() {
+        let (mut cache, _) = filled(10);
+        // Room for all but one: the hand passes every cell once and takes the first.
+        cache.shrink(9 * SLOT_BYTES, 0);
+        assert!(cache.get_mut(&key(1)).is_some());
+        cache.shrink(8 * SLOT_BYTES, 0);
+        let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
+        assert_eq!(left, [1, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn an_insert_in_place_of_a_cell_is_weighed_once() {
+        let (mut cache, places) = filled(3);
+        assert_eq!(cache.insert(key(1), None), places[1]);
+        assert_eq!(cache.weight(), 3 * SLOT_BYTES);
     }
 }

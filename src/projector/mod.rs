@@ -28,10 +28,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use prometheus_client::registry::Registry;
 use rdkafka::error::KafkaError;
 use siphasher::sip::SipHasher13;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::metrics::Metrics;
@@ -43,9 +40,9 @@ use crate::{
     domain::{FingerprintKey, PartitionId, Rules, Subject},
     source::{
         Cluster, Inquirer,
-        batch::Batch,
         poller::{self, Handle, Owner, Progress},
         producer::Producer,
+        queue,
         topics::{self, TopicError},
         watch::{self as watermarks, Watched},
     },
@@ -254,7 +251,7 @@ pub async fn start(
     });
     let bounds = poller::Bounds {
         batch_records_max: config.projector.batch_records_max,
-        queue_batches_max: config.projector.queue_batches_max,
+        queue_bytes_max: config.projector.queue_bytes_max,
     };
     let thread = poller::spawn(&cluster, supervisor, bounds, prepared, stop.clone())?;
     tokio::spawn(guard_store(Arc::clone(&shared), stop.clone()));
@@ -409,7 +406,7 @@ struct Supervisor {
 }
 
 impl Owner for Supervisor {
-    fn assign(&self, id: PartitionId, batches: mpsc::Receiver<Batch>, progress: Arc<Progress>) {
+    fn assign(&self, id: PartitionId, batches: queue::Receiver, progress: Arc<Progress>) {
         if self.shared.birth.start(id).is_none() {
             tracing::error!(partition = %id, "not folded: the generation was born without this partition");
             return;

@@ -6,15 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use foldhash::{HashMap, HashSet};
+use bytes::Bytes;
+use foldhash::HashMap;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use rdkafka::error::KafkaError;
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    cache::{Cache, Slot},
+    cache::{Cache, Place, Slot},
     hash,
     metrics::Metrics,
     pause::Pauses,
@@ -28,6 +29,7 @@ use crate::{
     source::{
         batch::{Batch, Stored},
         poller::Progress,
+        queue::Receiver,
     },
     store::{
         CellKey, CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine,
@@ -37,12 +39,16 @@ use crate::{
 };
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
+/// Cells that are fetched from memory together, before they are folded: few enough to stay in the processor's cache.
+const PREFETCHED: usize = 64;
+/// About what a cell takes in a commit; more makes room for itself.
+const CELL_BYTES: usize = 512;
 
 /// Owns a partition until `stop`, or until the task is aborted because it was lost.
 pub(super) async fn own(
     shared: Arc<Shared>,
     id: PartitionId,
-    mut batches: mpsc::Receiver<Batch>,
+    mut batches: Receiver,
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) {
@@ -95,7 +101,7 @@ pub(super) async fn own(
     }
 }
 
-async fn wait_and_drain(wait: Duration, batches: &mut mpsc::Receiver<Batch>, stop: &CancellationToken) {
+async fn wait_and_drain(wait: Duration, batches: &mut Receiver, stop: &CancellationToken) {
     let timer = tokio::time::sleep(wait);
     tokio::pin!(timer);
     loop {
@@ -156,8 +162,8 @@ impl From<StoreError> for Interrupt {
 /// What is folded and not yet sent.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// Each once.
-    cells: Vec<CellKey>,
+    /// Each once. A changed cell keeps its place until a commit has written it.
+    cells: Vec<Place>,
     pub(super) owing: Vec<Owing>,
     pub(super) quarantines: HashMap<Subject, QuarantineWrite>,
     pub(super) dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
@@ -232,7 +238,7 @@ impl<'a> Session<'a> {
             acknowledged: claimed.position,
             acknowledged_any: false,
             in_flight: FuturesOrdered::new(),
-            cache: Cache::new(),
+            cache: Cache::default(),
             quarantined: claimed.quarantined.into_iter().collect(),
             pending: Pending::default(),
             next: checkpoint.next,
@@ -253,7 +259,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn run(&mut self, batches: &mut mpsc::Receiver<Batch>, stop: &CancellationToken) -> Ended {
+    async fn run(&mut self, batches: &mut Receiver, stop: &CancellationToken) -> Ended {
         match self.look_at_the_log().await {
             Ok(from) => {
                 self.paused = self.look_at_pauses();
@@ -272,7 +278,7 @@ impl<'a> Session<'a> {
 
     async fn follow(
         &mut self,
-        batches: &mut mpsc::Receiver<Batch>,
+        batches: &mut Receiver,
         stop: &CancellationToken,
     ) -> Result<Ended, StoreError> {
         let mut watched = self.shared.watched.clone();
@@ -479,33 +485,31 @@ impl<'a> Session<'a> {
 
     async fn fold_batch(&mut self, batch: &Batch) -> Result<(), Interrupt> {
         let mut counts = Counts::default();
-        let mut records = Vec::with_capacity(batch.len());
-        for record in batch.iter() {
-            if !self.verify(&record)? || record.offset < self.next {
-                continue;
-            }
-            records.push(self.decode(record));
-        }
-        self.load(&records).await?;
+        let lined_up = self.line_up(batch).await?;
         let mut folded = None;
         let mut outcome = Ok(());
-        for Decoded { record, subject, reading } in &records {
-            outcome = self.apply(record, subject.as_ref(), reading, &mut counts).await;
-            if outcome.is_err() {
-                break;
-            }
-            self.next = record.offset.next();
-            folded = Some(record);
-            if self.pending.cells.len() >= self.shared.settings.batch_cells_max {
-                self.last = Some(self.identity(record));
-                self.make_room().await?;
-                self.send().await?;
+        'batch: for several in lined_up.chunks(PREFETCHED) {
+            self.cache.prefetch(several.iter().filter_map(|next| next.place));
+            for next in several {
+                let Some(record) = batch.record(next.index) else { continue };
+                let reading = self.read(&record, next);
+                outcome = self.apply(&record, next, &reading, &mut counts).await;
+                if outcome.is_err() {
+                    break 'batch;
+                }
+                self.next = record.offset.next();
+                folded = Some(next.index);
+                if self.pending.cells.len() >= self.shared.settings.batch_cells_max {
+                    self.last = Some(self.identity(&record));
+                    self.make_room().await?;
+                    self.send().await?;
+                }
             }
         }
-        if let Some(record) = folded {
-            self.last = Some(self.identity(record));
+        if let Some(record) = folded.and_then(|index| batch.record(index)) {
+            self.last = Some(self.identity(&record));
         }
-        counts.publish(self.id.topic, records.len(), &self.shared.standing.metrics);
+        counts.publish(self.id.topic, lined_up.len(), &self.shared.standing.metrics);
         outcome?;
         if let Some(advance) = batch.advance {
             if let Some(last) = self.to_verify {
@@ -545,45 +549,71 @@ impl<'a> Session<'a> {
         LastRecord { offset: record.offset, timestamp_ms: record.timestamp_ms, hash }
     }
 
-    fn decode<'r>(&self, record: Stored<'r>) -> Decoded<'r> {
-        let raw = record.record(self.id.topic);
-        let subject = wire::subject(&raw);
-        let held = subject.as_ref().and_then(|subject| {
-            let held = self.quarantined.get(subject).filter(|held| record.offset > held.offset)?;
-            Some((subject, held))
-        });
-        let reading = if held.is_some_and(|(subject, held)| !self.redrives.reads_behind(subject, held)) {
-            Reading::Waits
-        } else {
-            match wire::decode(&raw, &self.shared.birth.parameters) {
-                Ok(event) => Reading::Event(event),
-                Err(rejection) => Reading::Rejected(rejection),
+    /// The records of a batch that are to be folded, each with its subject and that one's cell. Cells that are not
+    /// known are asked for in one round trip.
+    async fn line_up(&mut self, batch: &Batch) -> Result<Vec<LinedUp>, Interrupt> {
+        let mut lined_up = Vec::with_capacity(batch.len());
+        let mut missing = Vec::new();
+        for (index, (offset, key)) in batch.keys().enumerate() {
+            if self.to_verify.is_some() {
+                let Some(record) = batch.record(index) else { continue };
+                if !self.verify(&record)? {
+                    continue;
+                }
             }
-        };
-        Decoded { record, subject, reading }
+            if offset < self.next {
+                continue;
+            }
+            let subject = wire::subject_of(self.id.topic, key);
+            let waits = subject.as_ref().is_some_and(|subject| self.waits_unread(subject, offset));
+            let mut next = LinedUp { index, subject, waits, place: None };
+            if let Some(subject) = next.subject.as_ref().filter(|_| !waits) {
+                let key = cell_key(subject);
+                next.place = self.cache.find(&key);
+                if next.place.is_none() {
+                    missing.push((lined_up.len(), key));
+                }
+            }
+            lined_up.push(next);
+        }
+        if !missing.is_empty() {
+            let mut wanted: Vec<CellKey> = missing.iter().map(|(_, key)| key.clone()).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            self.load_cells(&wanted).await?;
+            for (at, key) in missing {
+                if let Some(next) = lined_up.get_mut(at) {
+                    next.place = self.cache.find(&key);
+                }
+            }
+        }
+        Ok(lined_up)
     }
 
-    /// Asks the store for the cells that are not known, in one round trip.
-    async fn load(&mut self, records: &[Decoded<'_>]) -> Result<(), Interrupt> {
-        let mut missing = Vec::new();
-        let mut asked = HashSet::default();
-        for decoded in records {
-            let (Some(subject), false) = (&decoded.subject, matches!(decoded.reading, Reading::Waits)) else {
-                continue;
-            };
-            let key = cell_key(subject);
-            if self.cache.contains(&key) || asked.contains(&key) {
-                continue;
-            }
-            asked.insert(key.clone());
-            missing.push(key);
+    /// Whether a record waits behind a key on hold, and nothing in it matters before the key is folded again.
+    fn waits_unread(&self, subject: &Subject, offset: Offset) -> bool {
+        if self.quarantined.is_empty() {
+            return false;
         }
-        self.load_cells(&missing).await
+        let held = self.quarantined.get(subject).filter(|held| offset > held.offset);
+        held.is_some_and(|held| !self.redrives.reads_behind(subject, held))
+    }
+
+    fn read(&self, record: &Stored<'_>, next: &LinedUp) -> Reading {
+        if next.waits {
+            return Reading::Waits;
+        }
+        let raw = record.record(self.id.topic);
+        match wire::decode_for(&raw, next.subject.as_ref(), &self.shared.birth.parameters) {
+            Ok(event) => Reading::Event(event),
+            Err(rejection) => Reading::Rejected(rejection),
+        }
     }
 
     /// Asks the store for those of these cells that are not known.
     pub(super) async fn load_cells(&mut self, wanted: &[CellKey]) -> Result<(), Interrupt> {
-        let missing: Vec<CellKey> = wanted.iter().filter(|key| !self.cache.contains(key)).cloned().collect();
+        let unknown = |key: &&CellKey| self.cache.find(key).is_none();
+        let missing: Vec<CellKey> = wanted.iter().filter(unknown).cloned().collect();
         for keys in missing.chunks(self.shared.settings.batch_cells_max.max(1)) {
             let values =
                 self.shared.store.load(self.shared.generation, self.id, self.acknowledged, keys).await?;
@@ -616,10 +646,11 @@ impl<'a> Session<'a> {
     async fn apply(
         &mut self,
         record: &Stored<'_>,
-        subject: Option<&Subject>,
+        next: &LinedUp,
         reading: &Reading,
         counts: &mut Counts,
     ) -> Result<(), Interrupt> {
+        let subject = next.subject.as_ref();
         // Quarantined by an earlier record of the same batch.
         let waiting = subject.filter(|subject| self.waits(subject, record.offset));
         if let Some(subject) = waiting {
@@ -635,7 +666,7 @@ impl<'a> Session<'a> {
             (Reading::Rejected(rejection), Some(subject)) => {
                 self.fold_decided(record, subject, &Err(rejection.clone()), counts)
             }
-            (Reading::Event(event), None) => self.fold(record, subject, event, counts),
+            (Reading::Event(event), None) => self.fold(record, next, event, counts),
             (Reading::Event(event), Some(subject)) => {
                 self.fold_decided(record, subject, &Ok(event.clone()), counts)
             }
@@ -649,13 +680,12 @@ impl<'a> Session<'a> {
     fn fold(
         &mut self,
         record: &Stored<'_>,
-        subject: Option<&Subject>,
+        next: &LinedUp,
         event: &Event,
         counts: &mut Counts,
     ) -> Result<(), Rejection> {
-        let Some(subject) = subject else { return Ok(()) };
-        let key = cell_key(subject);
-        let Some(slot) = self.cache.get_mut(&key) else { return Ok(()) };
+        let (Some(subject), Some(place)) = (&next.subject, next.place) else { return Ok(()) };
+        let Some(slot) = self.cache.at(place, &cell_key(subject)) else { return Ok(()) };
         let at = RecordAt {
             partition: self.id,
             offset: record.offset,
@@ -667,7 +697,9 @@ impl<'a> Session<'a> {
         if effect.outcome == Outcome::Ignored(Ignored::Replayed) {
             return Ok(());
         }
-        self.changed(key);
+        if slot.change() {
+            self.pending.cells.push(place);
+        }
         if let (Subject::Account(account), Some(customer)) = (subject, effect.owing) {
             self.pending.owing.push(Owing { customer, account: account.clone() });
         }
@@ -675,11 +707,11 @@ impl<'a> Session<'a> {
     }
 
     /// A known cell has changed: until its commit is acknowledged the store may not have it.
-    pub(super) fn changed(&mut self, key: CellKey) {
-        if let Some(slot) = self.cache.get_mut(&key)
-            && std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT
+    pub(super) fn changed(&mut self, key: &CellKey) {
+        if let Some(place) = self.cache.find(key)
+            && self.cache.at(place, key).is_some_and(Slot::change)
         {
-            self.pending.cells.push(key);
+            self.pending.cells.push(place);
         }
     }
 
@@ -730,7 +762,7 @@ impl<'a> Session<'a> {
         };
         let to = self.catch_up(to);
         let state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
-        let cells = pending.cells.iter().filter_map(|key| self.cell_write(key)).collect();
+        let cells = self.write_cells(&pending.cells, to.commit);
         let commit = Commit {
             generation: self.shared.generation,
             partition: self.id,
@@ -741,9 +773,6 @@ impl<'a> Session<'a> {
             quarantines: pending.quarantines.into_values().collect(),
             state,
         };
-        for key in &pending.cells {
-            self.cache.written(key, to.commit);
-        }
         self.sent.checkpoint = to;
         let sent = self.sent;
         let store = Arc::clone(&self.shared.store);
@@ -763,10 +792,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn cell_write(&mut self, key: &CellKey) -> Option<CellWrite> {
-        let slot = self.cache.get_mut(key)?;
-        let value = slot.encode()?;
-        Some(CellWrite { key: key.clone(), value, born: !slot.stored })
+    /// Cells as they go out with a commit, side by side in one piece of memory.
+    fn write_cells(&mut self, places: &[Place], commit: u64) -> Vec<CellWrite> {
+        let mut packed = Vec::with_capacity(places.len().saturating_mul(CELL_BYTES));
+        let mut written = Vec::with_capacity(places.len());
+        for place in places {
+            let start = packed.len();
+            if let Some((key, born)) = self.cache.write(*place, commit, &mut packed) {
+                written.push((key.clone(), born, start..packed.len()));
+            }
+        }
+        let packed = Bytes::from(packed);
+        let write = |(key, born, range)| CellWrite { key, born, value: packed.slice(range) };
+        written.into_iter().map(write).collect()
     }
 
     /// Caught up as of the newest instant at which the broker named an end that this checkpoint has reached.
@@ -826,10 +864,16 @@ pub(super) fn cell_key(subject: &Subject) -> CellKey {
     }
 }
 
-struct Decoded<'r> {
-    record: Stored<'r>,
+/// A record of a batch that is to be folded.
+struct LinedUp {
+    /// Which one.
+    index: usize,
+    /// Whom its key names, where it is usable.
     subject: Option<Subject>,
-    reading: Reading,
+    /// It waits, unread.
+    waits: bool,
+    /// Where the subject's cell is, unless the record waits.
+    place: Option<Place>,
 }
 
 enum Reading {

@@ -162,7 +162,7 @@ impl Session<'_> {
         let (past, _) = lane::apply(&mut slot.cell, &ground, record, read)?;
         let changed = slot.cell != before;
         if changed {
-            self.changed(key);
+            self.changed(&key);
         }
         if let Past::Folded(effect) = past {
             counts.add(effect.outcome, effect.compared);
@@ -319,13 +319,13 @@ impl Session<'_> {
         let (cell, quarantine) = lane.into_parts();
         if cell != before {
             let key = cell_key(&subject);
-            if !self.cache.contains(&key) {
+            if self.cache.find(&key).is_none() {
                 self.cache.insert(key.clone(), before);
             }
             if let Some(slot) = self.cache.get_mut(&key) {
                 slot.cell = cell;
             }
-            self.changed(key);
+            self.changed(&key);
         }
         if let Subject::Account(account) = &subject {
             let owing = told.owing.into_iter().map(|customer| Owing { customer, account: account.clone() });

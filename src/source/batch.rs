@@ -97,6 +97,17 @@ impl Batch {
         Batch { claim, ..Batch::default() }
     }
 
+    /// An empty one with room for as much: batches of a partition are alike, and growing costs copies.
+    pub fn another(&self) -> Self {
+        Batch {
+            claim: self.claim,
+            advance: None,
+            arena: Vec::with_capacity(self.arena.len()),
+            headers: Vec::with_capacity(self.headers.len()),
+            records: Vec::with_capacity(self.records.len()),
+        }
+    }
+
     /// Copies a message.
     pub fn push(&mut self, message: &BorrowedMessage<'_>) {
         let key = message.key().map(|bytes| self.copy(bytes));
@@ -155,7 +166,21 @@ impl Batch {
 
     /// The records in order.
     pub fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
-        self.records.iter().map(|entry| Stored {
+        self.records.iter().map(|entry| self.stored(entry))
+    }
+
+    /// Offsets and keys in order.
+    pub fn keys(&self) -> impl Iterator<Item = (Offset, Option<&[u8]>)> {
+        self.records.iter().map(|entry| (entry.offset, entry.key.as_ref().map(|range| self.slice(range))))
+    }
+
+    /// One of the records, counted from zero.
+    pub fn record(&self, index: usize) -> Option<Stored<'_>> {
+        self.records.get(index).map(|entry| self.stored(entry))
+    }
+
+    fn stored(&self, entry: &Entry) -> Stored<'_> {
+        Stored {
             offset: entry.offset,
             timestamp_ms: entry.timestamp_ms,
             key: entry.key.as_ref().map(|range| self.slice(range)),
@@ -170,7 +195,7 @@ impl Batch {
                     (name, value.as_ref().map(|range| self.slice(range)))
                 })
                 .collect(),
-        })
+        }
     }
 
     fn slice(&self, range: &Range<usize>) -> &[u8] {

@@ -16,6 +16,7 @@ pub mod batch;
 pub mod embedded;
 pub mod poller;
 pub mod producer;
+pub mod queue;
 pub mod scan;
 pub mod topics;
 pub mod watch;

@@ -22,12 +22,12 @@ use rdkafka::{
     message::{BorrowedMessage, Message},
     types::RDKafkaRespErr,
 };
-use tokio::sync::mpsc as queue;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Cluster,
     batch::{self, Batch},
+    queue::{self, Room},
 };
 use crate::domain::{Offset, PartitionId};
 
@@ -45,7 +45,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 /// Who takes the records of the assigned partitions.
 pub trait Owner: Send + Sync + 'static {
     /// The partition is assigned, paused: claim it, then [`Handle::seek`].
-    fn assign(&self, id: PartitionId, batches: queue::Receiver<Batch>, progress: Arc<Progress>);
+    fn assign(&self, id: PartitionId, batches: queue::Receiver, progress: Arc<Progress>);
 
     /// Finish what is in flight for these partitions and let go of them; blocks within a bound. With `lost`
     /// others may own them already: nothing is worth finishing.
@@ -105,8 +105,8 @@ impl Handle {
 pub struct Bounds {
     /// The most records in a batch.
     pub batch_records_max: usize,
-    /// The most batches waiting per partition.
-    pub queue_batches_max: usize,
+    /// Memory for batches that wait, over all partitions.
+    pub queue_bytes_max: usize,
 }
 
 /// What goes between the parts of the thread before it runs.
@@ -170,6 +170,7 @@ pub fn spawn(
         made_anew,
         lanes: HashMap::new(),
         bounds,
+        room: Room::new(bounds.queue_bytes_max),
         commands: prepared.commands,
         retries: Vec::new(),
         handle: prepared.handle,
@@ -288,6 +289,7 @@ struct Poller {
     made_anew: Arc<AtomicBool>,
     lanes: HashMap<PartitionId, Lane>,
     bounds: Bounds,
+    room: Arc<Room>,
     commands: mpsc::Receiver<Command>,
     retries: Vec<Command>,
     handle: Handle,
@@ -295,7 +297,7 @@ struct Poller {
 }
 
 struct Lane {
-    batches: queue::Sender<Batch>,
+    batches: queue::Sender,
     progress: Arc<Progress>,
     committed: i64,
     /// The claim that the consumer's position belongs to; `None` while held.
@@ -391,9 +393,7 @@ impl Poller {
     /// whether everything is handed over.
     fn hand_over_to_idle(&mut self) -> bool {
         let waiting = |(_, lane): &(&PartitionId, &Lane)| !lane.building.is_empty();
-        let idle = |(id, lane): (&PartitionId, &Lane)| {
-            (lane.batches.capacity() == lane.batches.max_capacity()).then_some(*id)
-        };
+        let idle = |(id, lane): (&PartitionId, &Lane)| lane.batches.is_empty().then_some(*id);
         let total = self.lanes.iter().filter(waiting).count();
         let ready: Vec<PartitionId> = self.lanes.iter().filter(waiting).filter_map(idle).collect();
         for id in &ready {
@@ -405,7 +405,8 @@ impl Poller {
     /// Waits for a place in the queue; past [`BLOCKED_MAX`] the partition is paused and the batch parked.
     fn hand_over(&mut self, id: PartitionId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let batch = std::mem::take(&mut lane.building);
+        let room = lane.building.another();
+        let batch = std::mem::replace(&mut lane.building, room);
         if !lane.parked.is_empty() {
             lane.parked.push_back(batch);
             return;
@@ -414,8 +415,8 @@ impl Poller {
         let mut batch = batch;
         loop {
             match lane.batches.try_send(batch) {
-                Ok(()) | Err(queue::error::TrySendError::Closed(_)) => return,
-                Err(queue::error::TrySendError::Full(back)) => batch = back,
+                Ok(()) => return,
+                Err(back) => batch = back,
             }
             if blocked_since.elapsed() > BLOCKED_MAX {
                 break;
@@ -434,7 +435,7 @@ impl Poller {
                 continue;
             }
             while let Some(batch) = lane.parked.pop_front() {
-                if let Err(queue::error::TrySendError::Full(back)) = lane.batches.try_send(batch) {
+                if let Err(back) = lane.batches.try_send(batch) {
                     lane.parked.push_front(back);
                     break;
                 }
@@ -532,7 +533,7 @@ impl Poller {
         for change in changes {
             match change {
                 Change::Assigned(id) => {
-                    let (batches, receiver) = queue::channel(self.bounds.queue_batches_max);
+                    let (batches, receiver) = queue::queue(&self.room);
                     let progress = Arc::new(Progress(AtomicI64::new(-1)));
                     self.lanes.insert(
                         id,

@@ -103,10 +103,19 @@ impl Keys {
 
     /// A cell.
     pub fn cell(&self, key: &CellKey) -> String {
-        match key {
-            CellKey::Account(id) => self.of("a:", id.as_str()),
-            CellKey::Customer(id) => self.of("c:", id.as_str()),
-        }
+        let mut text = String::new();
+        self.put_cell(&mut text, key);
+        text
+    }
+
+    /// [`Keys::cell`] in place of what the text held.
+    pub fn put_cell(&self, text: &mut String, key: &CellKey) {
+        let (kind, id) = match key {
+            CellKey::Account(id) => ("a:", id.as_str()),
+            CellKey::Customer(id) => ("c:", id.as_str()),
+        };
+        text.clear();
+        text.extend([self.head.as_str(), kind, id]);
     }
 
     /// The start of the key of every account's cell.

@@ -398,8 +398,10 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
     command.arg("EVALSHA").arg(&code.hash).arg(key_count);
 
     command.arg(keys.positions()).arg(keys.states());
+    let mut text = String::new();
     for cell in born.iter().chain(&known) {
-        command.arg(keys.cell(&cell.key));
+        keys.put_cell(&mut text, &cell.key);
+        command.arg(&text);
     }
     for (key, _) in &guards {
         command.arg(keys.cell(key));

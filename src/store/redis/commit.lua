@@ -66,13 +66,16 @@ for first = 0, owing - 1, CHUNK do
 end
 key, arg = key + 2 * owing, arg + owing
 
+-- Locals: a cell costs four look-ups of these.
+local keys, args = KEYS, ARGV
 for first = 0, cells - 1, CHUNK do
-  local pairs_of_chunk = {}
+  local pairs_of_chunk, filled = {}, 0
   for i = first, math.min(first + CHUNK, cells) - 1 do
-    pairs_of_chunk[#pairs_of_chunk + 1] = KEYS[cell_key + i]
-    pairs_of_chunk[#pairs_of_chunk + 1] = ARGV[cell_arg + i]
+    pairs_of_chunk[filled + 1] = keys[cell_key + i]
+    pairs_of_chunk[filled + 2] = args[cell_arg + i]
+    filled = filled + 2
   end
-  redis.call('MSET', unpack(pairs_of_chunk))
+  redis.call('MSET', unpack(pairs_of_chunk, 1, filled))
 end
 
 for i = 0, marks - 1 do
