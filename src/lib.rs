@@ -15,6 +15,7 @@
 //! | [`snapshot`] | a whole generation in a file, and back |
 //! | [`ops`] | the operator's commands, one file each |
 //! | [`config`] | every setting, validated once |
+//! | [`fetch`] | one exchange with one address |
 //! | [`tls`] | certificates, keys and passwords from files |
 //! | [`telemetry`] | logs, and every metric's name |
 //!
@@ -25,6 +26,7 @@ pub mod compare;
 pub mod config;
 pub mod decisions;
 pub mod domain;
+mod fetch;
 pub mod ops;
 pub mod projector;
 pub mod snapshot;
