@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{
-    HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, HOST, USER_AGENT},
+    HeaderValue, Method, Request, StatusCode, Uri,
+    header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -52,6 +52,19 @@ impl Fetcher {
     pub async fn get(&self, accept: &'static str, bytes_max: usize) -> Result<Vec<u8>, String> {
         let mut request = Request::new(Body::empty());
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        self.exchange(request, bytes_max).await
+    }
+
+    /// Hands a document over; what the other side says to it, by the same rules.
+    pub async fn post(
+        &self,
+        content_type: &'static str,
+        document: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, String> {
+        let mut request = Request::new(Body::from(document));
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         self.exchange(request, bytes_max).await
     }
 
