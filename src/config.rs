@@ -43,6 +43,8 @@ pub struct Config {
     pub admin: Admin,
     /// The log.
     pub log: Log,
+    /// Traces, for a collector.
+    pub traces: Traces,
 }
 
 /// The brokers and topics. Its `Debug` leaves out the properties: one may hold a secret.
@@ -269,6 +271,26 @@ pub struct Log {
     pub file: Option<PathBuf>,
 }
 
+/// OpenTelemetry traces. Without an endpoint there are none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traces {
+    /// Where the collector takes OTLP over HTTP, as protobuf.
+    pub endpoint: Option<String>,
+    /// PEM: the authority of its certificate; the system's where left out.
+    pub ca_file: Option<PathBuf>,
+    /// Of a million records or requests that bring no `traceparent`, so many are followed.
+    pub sampled_per_million: u32,
+    /// Spans that wait for the collector.
+    pub queue_spans_max: usize,
+    /// The most spans sent at once.
+    pub batch_spans_max: usize,
+    /// How long a span waits for others.
+    pub interval_ms: u64,
+    /// How long the collector may take for a batch, and for the last ones at a stop.
+    pub timeout_ms: u64,
+}
+
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -334,6 +356,7 @@ impl Config {
             ("api.tls.certificate_file", &api.tls.certificate_file),
             ("api.tls.client_ca_file", &api.tls.client_ca_file),
             ("api.jwt.jwks_ca_file", &api.jwt.jwks_ca_file),
+            ("traces.ca_file", &self.traces.ca_file),
         ];
         let secret = |path: &PathBuf| tls::read_secret(path).map(|_| ()).map_err(|e| e.to_string());
         let other = |path: &PathBuf| {
@@ -417,6 +440,7 @@ impl Default for Config {
             api: Api::default(),
             admin: Admin::default(),
             log: Log::default(),
+            traces: Traces::default(),
         }
     }
 }
@@ -517,6 +541,20 @@ impl Default for Admin {
 impl Default for Log {
     fn default() -> Self {
         Log { level: "info".to_owned(), format: LogFormat::Text, file: None }
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Traces {
+            endpoint: None,
+            ca_file: None,
+            sampled_per_million: 1_000,
+            queue_spans_max: 4_096,
+            batch_spans_max: 512,
+            interval_ms: 1_000,
+            timeout_ms: 3_000,
+        }
     }
 }
 
@@ -790,6 +828,30 @@ mod tests {
             ),
             ("[api]\nblocked = [\"a b\"]", "api.blocked[0] was \"a b\", may be a client_id"),
             ("[[api.providers]]\nclient_id = \"x\"", "api.providers[0].api_key_sha256 is missing"),
+            (
+                "[traces]\nendpoint = \"collector:4318\"",
+                "traces.endpoint was \"collector:4318\", may be http:// or https:// with a path",
+            ),
+            (
+                "[traces]\nendpoint = \"http://collector:4318\"",
+                "traces.endpoint was \"http://collector:4318\"",
+            ),
+            ("[traces]\nendpoint = \"http://collector:4318/\"", "traces.endpoint was"),
+            ("[traces]\nendpoint = \"grpc://collector:4317/v1/traces\"", "traces.endpoint was"),
+            (
+                "[traces]\nendpoint = \"http://h/v1/traces\"\nca_file = \"x\"",
+                "traces.ca_file goes with a traces.endpoint that begins with https://",
+            ),
+            ("[traces]\nca_file = \"x\"", "traces.ca_file goes with"),
+            (
+                "[traces]\nsampled_per_million = 1000001",
+                "traces.sampled_per_million was 1000001, may be an integer from 0 to 1000000",
+            ),
+            ("[traces]\nsampled_per_million = 0.5", "traces.sampled_per_million was 0.5, may be an integer"),
+            (
+                "[traces]\nqueue_spans_max = 100\nbatch_spans_max = 101",
+                "traces.batch_spans_max was 101, may be at most queue_spans_max (100)",
+            ),
         ];
         for (text, expected) in rows {
             let faults = faults(text, &[]);
@@ -843,6 +905,8 @@ mod tests {
             "[kafka.properties]\n\"ssl.key.bogus\" = \"hunter2\"",
             "[api]\nusers = [{ name = \"u\", password_hash = \"hunter2\", profiles = [] }]",
             "[api]\nusers = \"hunter2\"",
+            "[traces]\nendpoint = \"http://u:hunter2@h/v1/traces\"",
+            "[traces]\nendpoint = \"https://h/v1/traces?token=hunter2\"",
             "[api]\ntokens = [{ client_id = \"t\", token_sha256 = \"hunter2\", api_key_sha256 = \"hunter2\", accounts = [] }]",
         ];
         for text in rows {

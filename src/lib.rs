@@ -15,8 +15,10 @@
 //! | [`snapshot`] | a whole generation in a file, and back |
 //! | [`ops`] | the operator's commands, one file each |
 //! | [`config`] | every setting, validated once |
+//! | [`fetch`] | one exchange with one address: an issuer's keys, a batch of spans |
 //! | [`tls`] | certificates, keys and passwords from files |
 //! | [`telemetry`] | logs, and every metric's name |
+//! | [`traces`] | spans from a record to its commit and from a request to the store, over OTLP |
 //!
 //! `api` knows nothing of `source` and `projector`: they meet in the store alone.
 
@@ -25,6 +27,7 @@ pub mod compare;
 pub mod config;
 pub mod decisions;
 pub mod domain;
+mod fetch;
 pub mod ops;
 pub mod projector;
 pub mod snapshot;
@@ -32,4 +35,5 @@ pub mod source;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod wire;

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use balance_projector::{
+    config::Traces,
     ops::{
         self, audit, check_config, dead_letters, demo, drift, explain, generate, generations, hash_password,
         pause, project, publish, rebuild, redrive, run, serve, snapshot, status,
@@ -79,10 +80,16 @@ fn main() -> ExitCode {
     let path = config;
     let config = || ops::load(path.as_deref());
     ops::exit(match command {
-        Command::Project => config().and_then(|c| ops::role(&c.log.clone(), project::run(c))),
-        Command::Serve => config().and_then(|c| ops::role(&c.log.clone(), serve::run(c, path.clone()))),
-        Command::Run => config().and_then(|c| ops::role(&c.log.clone(), run::run(c, path.clone()))),
-        Command::Demo(args) => ops::role(&demo::log(), demo::run(args)),
+        Command::Project => {
+            config().and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), project::run(c)))
+        }
+        Command::Serve => {
+            config().and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), serve::run(c, path.clone())))
+        }
+        Command::Run => {
+            config().and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), run::run(c, path.clone())))
+        }
+        Command::Demo(args) => ops::role(&demo::log(), &Traces::default(), demo::run(args)),
         Command::Explain(args) => config().and_then(|c| ops::block_on(explain::run(c, args))),
         Command::Publish(args) => config().and_then(|c| publish::run(&c, &args)),
         Command::Generate(args) => generate::run(&args),

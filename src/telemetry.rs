@@ -8,7 +8,10 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry as Subscriber, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    traces,
+};
 
 /// What the name of every metric begins with.
 pub const METRICS_PREFIX: &str = "balance_projector";
@@ -80,10 +83,12 @@ pub mod metric {
         READY = "ready", "Whether both views answer, 0 or 1";
         STALENESS_SECONDS = "staleness_seconds", "The age of the oldest partition as readers see it";
         STALENESS_SERVED_SECONDS = "staleness_served_seconds", "How old the figures were that readers got [view]";
+
+        TRACE_SPANS = "trace_spans", "Spans by what came of them: exported, dropped for want of room, or refused by the collector [result]";
     }
 }
 
-/// A registry with the metric of the build in it.
+/// A registry with what every role tells: its build, and what came of spans.
 pub fn registry() -> Registry {
     let mut registry = Registry::with_prefix(METRICS_PREFIX);
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
@@ -92,6 +97,7 @@ pub fn registry() -> Registry {
         metric::BUILD.help,
         prometheus_client::metrics::info::Info::new(version),
     );
+    traces::count_in(&mut registry);
     registry
 }
 

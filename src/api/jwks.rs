@@ -17,12 +17,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{fetch::Fetcher, unavailable::Unavailable};
+use super::unavailable::Unavailable;
+use crate::fetch::Fetcher;
 
 /// The longest document.
-pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 /// Keys of one document that are looked at.
 const KEYS_MAX: usize = 64;
+/// What the issuer is asked for.
+const ACCEPTED: &str = "application/json, application/jwk-set+json";
 
 /// The signatures that are taken. Each goes with one kind of key, so that a key cannot be used as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +212,7 @@ impl Keys {
     async fn read(&self) -> Result<(), String> {
         let document = match &self.source {
             Source::File(path) => read_file(path).await?,
-            Source::Url(fetcher) => fetcher.get().await?,
+            Source::Url(fetcher) => fetcher.get(ACCEPTED, DOCUMENT_BYTES_MAX).await?,
         };
         let held = self.held.load();
         let seen = Some(Instant::now());

@@ -28,7 +28,6 @@ mod clock;
 mod connections;
 mod customer_balance;
 mod etag;
-mod fetch;
 mod freshness;
 mod headers;
 mod jwks;

@@ -1,6 +1,6 @@
 //! From a path to a view.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -24,7 +24,10 @@ use super::{
     reply::Reply,
     settings::Settings,
 };
-use crate::store::{CountStore, ReadStore};
+use crate::{
+    store::{CountStore, ReadStore},
+    traces,
+};
 
 /// Everything that a request needs.
 pub struct Api {
@@ -68,18 +71,22 @@ async fn customer(State(api): State<Arc<Api>>, request: Request) -> Reply {
     let (parts, _body) = request.into_parts();
     let Some(id) = segment(parts.uri.path()) else { return not_found(&api, &parts).await };
     let answer = customer_balance::answer(&api, &parts, id);
-    api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)).await
+    let answer = pin!(api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)));
+    traces::request(&parts, || template(parts.uri.path()), answer).await
 }
 
 async fn account(State(api): State<Arc<Api>>, request: Request) -> Reply {
     let (parts, _body) = request.into_parts();
     let Some(id) = segment(parts.uri.path()) else { return not_found(&api, &parts).await };
     let answer = account_balance::answer(&api, &parts, id);
-    api.observe(View::Account, answer, || account_balance::broken(&parts.headers)).await
+    let answer = pin!(api.observe(View::Account, answer, || account_balance::broken(&parts.headers)));
+    traces::request(&parts, || template(parts.uri.path()), answer).await
 }
 
 async fn document(State(api): State<Arc<Api>>, request: Request) -> Reply {
-    api.document.answer(request.method(), request.headers())
+    let (parts, _body) = request.into_parts();
+    let answer = pin!(async { api.document.answer(&parts.method, &parts.headers) });
+    traces::request(&parts, || Some(openapi::PATH.to_owned()), answer).await
 }
 
 async fn nothing(State(api): State<Arc<Api>>, request: Request) -> Reply {
@@ -87,16 +94,19 @@ async fn nothing(State(api): State<Arc<Api>>, request: Request) -> Reply {
 }
 
 async fn not_found(api: &Api, parts: &Parts) -> Reply {
-    match nearest(parts.uri.path()) {
-        View::Customer => {
-            let answer = async { customer_balance::not_found(&parts.headers) };
-            api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)).await
+    let answer = pin!(async {
+        match nearest(parts.uri.path()) {
+            View::Customer => {
+                let answer = async { customer_balance::not_found(&parts.headers) };
+                api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)).await
+            }
+            View::Account => {
+                let answer = async { account_balance::not_found(&parts.headers) };
+                api.observe(View::Account, answer, || account_balance::broken(&parts.headers)).await
+            }
         }
-        View::Account => {
-            let answer = async { account_balance::not_found(&parts.headers) };
-            api.observe(View::Account, answer, || account_balance::broken(&parts.headers)).await
-        }
-    }
+    });
+    traces::request(parts, || None, answer).await
 }
 
 impl Api {
@@ -121,6 +131,12 @@ impl Api {
 /// The id as it stands in a path that ends in `/{id}/balance`, not decoded. The routes let an empty one through.
 fn segment(path: &str) -> Option<&str> {
     path.rsplit('/').nth(1).filter(|id| !id.is_empty())
+}
+
+/// The path of a view without the id in it: what stands before it is a route.
+fn template(path: &str) -> Option<String> {
+    let (before, _) = path.rsplit_once('/')?.0.rsplit_once('/')?;
+    Some(format!("{before}/{{id}}/balance"))
 }
 
 /// In whose form a path that names nothing is answered.
@@ -157,6 +173,18 @@ mod tests {
         match text.split_once(' ').unwrap() {
             ("customer", id) => (View::Customer, Some(id.to_owned())),
             (_, id) => (View::Account, Some(id.to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_route_is_a_path_without_its_id() {
+        let rows = [
+            ("/api/v1/customers/000152301242008/balance", "/api/v1/customers/{id}/balance"),
+            ("/my/accounts/A1/balance", "/my/accounts/{id}/balance"),
+            ("/bank/v2/my/accounts/balance/balance", "/bank/v2/my/accounts/{id}/balance"),
+        ];
+        for (path, route) in rows {
+            assert_eq!(template(path).as_deref(), Some(route), "{path}");
         }
     }
 

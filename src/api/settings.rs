@@ -14,7 +14,6 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     auth::{Profile, Provider, Providers, TokenUser, User},
     connections::Bounds,
-    fetch::Fetcher,
     jwks::{Algorithm, Source, Times},
     jwt::Rules,
     limits::Rate,
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     config::{Api, ApiTls, ClientCertificates, Config, OnQuarantine},
     domain::{AccountId, BalanceType, Time},
+    fetch::Fetcher,
     tls::{self, Clients, Identity, TlsError},
 };
 

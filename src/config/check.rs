@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use argon2::password_hash::phc::PasswordHash;
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Api, ClientTls, Config, Fault, Kafka, KafkaSecurity, Redis};
+use super::{Api, ClientTls, Config, Fault, Kafka, KafkaSecurity, Redis, Traces};
 use crate::domain::{AccountId, CustomerId};
 
 /// Properties of librdkafka on which exactness rests: the program sets them itself.
@@ -80,6 +80,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     );
     views(&config.api, &mut want);
     access(&config.api, &mut want);
+    traces(&config.traces, &mut want);
     faults
 }
 
@@ -168,6 +169,41 @@ fn access(api: &Api, want: &mut impl FnMut(bool, Fault)) {
         !tls.match_organisation || tls.client_ca_file.is_some(),
         Fault::new("api.tls.match_organisation", "goes with client_ca_file"),
     );
+}
+
+/// Where spans go, and bounds that go together.
+fn traces(traces: &Traces, want: &mut impl FnMut(bool, Fault)) {
+    let endpoint = traces.endpoint.as_deref();
+    if let Some(endpoint) = endpoint {
+        // Either may be a secret: then it is not told.
+        let bare = !endpoint.contains(['@', '?']);
+        want(
+            bare,
+            Fault::new("traces.endpoint", "may have neither a login nor a query; its value is not shown"),
+        );
+        want(!bare || is_endpoint(endpoint), Fault::wrong("traces.endpoint", &endpoint));
+    }
+    want(
+        traces.ca_file.is_none() || endpoint.is_some_and(|endpoint| endpoint.starts_with("https://")),
+        Fault::new("traces.ca_file", "goes with a traces.endpoint that begins with https://"),
+    );
+    let (batch, queue) = (traces.batch_spans_max, traces.queue_spans_max);
+    want(
+        batch <= queue,
+        Fault::new(
+            "traces.batch_spans_max",
+            format!("was {batch}, may be at most queue_spans_max ({queue}): more are never there"),
+        ),
+    );
+}
+
+/// `http://` or `https://`, a host, and a path: collectors take nothing at `/`.
+fn is_endpoint(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.port_u16() != Some(0)
+        && uri.path().len() > 1
 }
 
 /// `https://…`, or `http://` of this machine, without a login in it.

@@ -138,6 +138,16 @@ pub(super) const KEYS: &[Key] = &[
     key("log.level", Text("error, warn, info, debug, trace or off; after commas, target=level")),
     key("log.format", Choice(&["text", "json"])),
     key("log.file", Text("the path of a file to append to")),
+    key(
+        "traces.endpoint",
+        Text("http:// or https:// with a path, such as \"http://127.0.0.1:4318/v1/traces\""),
+    ),
+    key("traces.ca_file", Text(PEM)),
+    key("traces.sampled_per_million", Integer(0, 1_000_000, "")),
+    key("traces.queue_spans_max", Integer(1, 1_000_000, "")),
+    key("traces.batch_spans_max", Integer(1, 10_000, "")),
+    key("traces.interval_ms", Integer(100, 60_000, MS)),
+    key("traces.timeout_ms", Integer(100, 60_000, MS)),
 ];
 
 const PROVIDER: &[Key] =

@@ -15,7 +15,7 @@ use crate::{
         refold::Selection,
         tail::Offsets,
     },
-    config::Config,
+    config::{Config, Traces},
     decisions::{self, Birth, Origin},
     domain::PartitionId,
     source::Cluster,
@@ -56,7 +56,7 @@ pub struct Args {
 /// Audits, once or for ever.
 pub fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     if args.continuous {
-        super::role(&config.log.clone(), continuous::run(config, args))
+        super::role(&config.log.clone(), &Traces::default(), continuous::run(config, args))
     } else {
         super::block_on(once(config, args))
     }

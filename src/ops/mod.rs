@@ -5,8 +5,8 @@ use std::{future::Future, path::Path, process::ExitCode};
 use anyhow::Context as _;
 
 use crate::{
-    config::{Config, ConfigError, Log},
-    telemetry,
+    config::{Config, ConfigError, Log, Traces},
+    telemetry, traces,
 };
 
 pub mod audit;
@@ -55,10 +55,19 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Runs a role to its end, with its log.
-pub fn role(log: &Log, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Outcome> {
+/// Runs a role to its end, with its log and its traces.
+pub fn role(
+    log: &Log,
+    traces: &Traces,
+    role: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<Outcome> {
     telemetry::init(log)?;
-    block_on(async { role.await.map(|()| Outcome::Well) })
+    block_on(async {
+        let traces = traces::start(traces)?;
+        let ended = role.await;
+        traces.finish().await;
+        ended.map(|()| Outcome::Well)
+    })
 }
 
 /// Runs a command on an asynchronous runtime.

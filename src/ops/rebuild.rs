@@ -16,7 +16,7 @@ pub mod start;
 pub mod switch;
 
 use super::Outcome;
-use crate::config::Config;
+use crate::config::{Config, Traces};
 
 /// The command line of `rebuild`.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -38,7 +38,10 @@ pub enum Command {
 /// Runs one of them.
 pub fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
     match command {
-        Command::Start(args) => super::role(&config.log.clone(), start::run(config, args)),
+        // What is folded again was followed when it came in: its traces are long over.
+        Command::Start(args) => {
+            super::role(&config.log.clone(), &Traces::default(), start::run(config, args))
+        }
         Command::Compare(args) => super::block_on(compare::run(config, args)),
         Command::Promote(args) => super::block_on(switch::promote(config, args)),
         Command::Rollback(args) => super::block_on(switch::rollback(config, args)),

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Cell, Checkpoint, Compared, Event, Ignored, LastRecord, Offset, Outcome, PartitionId, RecordAt,
-        Rejection, Subject, Time, Topic, fold,
+        Cell, Checkpoint, Class, Compared, Event, Ignored, LastRecord, Offset, Outcome, PartitionId,
+        RecordAt, Rejection, Subject, Time, Topic, fold,
     },
     source::{
         batch::{Batch, Stored},
@@ -35,7 +35,7 @@ use crate::{
         CellKey, CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine,
         QuarantineWrite, StoreError, Token,
     },
-    wire,
+    traces, wire,
 };
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
@@ -212,6 +212,8 @@ pub(super) struct Session<'a> {
     pauses: Pauses,
     suspect_round: u64,
     beat: Beat,
+    /// Where traces are followed, and nowhere else.
+    traced: Option<traces::Records>,
 }
 
 struct Beat {
@@ -256,6 +258,11 @@ impl<'a> Session<'a> {
             pauses: Pauses::default(),
             suspect_round: shared.suspects(),
             beat: Beat { claim: rand::random(), number: 0, due: true },
+            traced: traces::records(
+                &shared.cluster.settings().group,
+                shared.cluster.topic_name(id.topic),
+                id.partition,
+            ),
         }
     }
 
@@ -484,6 +491,9 @@ impl<'a> Session<'a> {
     }
 
     async fn fold_batch(&mut self, batch: &Batch) -> Result<(), Interrupt> {
+        if let Some(traced) = &mut self.traced {
+            traced.taken_up();
+        }
         let mut counts = Counts::default();
         let lined_up = self.line_up(batch).await?;
         let mut folded = None;
@@ -493,12 +503,16 @@ impl<'a> Session<'a> {
             for next in several {
                 let Some(record) = batch.record(next.index) else { continue };
                 let reading = self.read(&record, next);
+                let before = self.traced.as_ref().map(|_| counts);
                 outcome = self.apply(&record, next, &reading, &mut counts).await;
                 if outcome.is_err() {
                     break 'batch;
                 }
                 self.next = record.offset.next();
                 folded = Some(next.index);
+                if let Some(before) = before {
+                    self.trace(&record, next, &reading, counts.since(&before));
+                }
                 if self.pending.cells.len() >= self.shared.settings.batch_cells_max {
                     self.last = Some(self.identity(&record));
                     self.make_room().await?;
@@ -519,6 +533,27 @@ impl<'a> Session<'a> {
         }
         self.cache.shrink(self.shared.cache_bytes_max(), self.acknowledged.checkpoint.commit);
         Ok(())
+    }
+
+    /// What came of a record, for the trace that it is part of.
+    fn trace(
+        &mut self,
+        record: &Stored<'_>,
+        next: &LinedUp,
+        reading: &Reading,
+        outcome: Option<&'static str>,
+    ) {
+        let Some(traced) = &mut self.traced else { return };
+        let held = next.subject.as_ref().and_then(|subject| self.quarantined.get(subject));
+        let class = match (outcome, reading) {
+            (Some(_), _) => None,
+            (None, Reading::Rejected(rejection)) => Some(rejection.class),
+            (None, Reading::Event(_) | Reading::Waits) => {
+                held.filter(|held| held.offset == record.offset).map(|held| held.class)
+            }
+        };
+        let outcome = outcome.unwrap_or("set-aside");
+        traced.decided(&record.headers, record.offset.0, outcome, class.map(Class::name));
     }
 
     /// The record before the checkpoint must be the one that was folded. `Ok(false)` for that one itself.
@@ -777,9 +812,14 @@ impl<'a> Session<'a> {
         let sent = self.sent;
         let store = Arc::clone(&self.shared.store);
         let metrics = self.shared.standing.metrics.clone();
+        let traced = self.traced.as_mut().and_then(|traced| traced.sent(commit.cells.len()));
         let mut in_flight = async move {
             let began = Instant::now();
-            store.commit(&commit).await?;
+            let stored = store.commit(&commit).await;
+            if let Some(traced) = traced {
+                traced.ended(stored.as_ref().copied().map_err(remedy));
+            }
+            stored?;
             metrics.wrote(commit.partition.topic, commit.cells.len(), began.elapsed());
             Ok(sent)
         }
@@ -892,7 +932,7 @@ impl Reading {
 }
 
 /// Counted per batch, not per record: the counters are shared.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Counts {
     applied: u64,
     duplicate: u64,
@@ -924,6 +964,19 @@ impl Counts {
             Compared::Counted => &mut self.counted,
         };
         *counter = counter.saturating_add(1);
+    }
+
+    /// What came of the record that was counted since; nothing where it was set aside.
+    fn since(&self, before: &Counts) -> Option<&'static str> {
+        let outcomes = [
+            ("applied", self.applied, before.applied),
+            ("duplicate", self.duplicate, before.duplicate),
+            ("without-effect", self.without_effect, before.without_effect),
+            ("replayed", self.replayed, before.replayed),
+            ("type", self.of_type, before.of_type),
+            ("waiting", self.waiting, before.waiting),
+        ];
+        outcomes.into_iter().find(|(_, now, before)| now > before).map(|(name, ..)| name)
     }
 
     pub(super) fn publish(&self, topic: Topic, records: usize, metrics: &Metrics) {

@@ -98,6 +98,7 @@ impl Batch {
     }
 
     /// An empty one with room for as much: batches of a partition are alike, and growing costs copies.
+    #[must_use]
     pub fn another(&self) -> Self {
         Batch {
             claim: self.claim,

@@ -55,5 +55,6 @@ mod stack;
 mod store;
 mod support;
 mod tidy;
+mod traces;
 mod transactions;
 mod wire;

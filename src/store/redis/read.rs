@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -25,6 +26,7 @@ use crate::{
         ReadStore, Snapshot, StoreError,
         keys::{self, Keys},
     },
+    traces,
 };
 
 /// Reads that share one call, at most: Redis is held for some tens of microseconds.
@@ -365,11 +367,13 @@ impl Core {
 #[async_trait]
 impl ReadStore for RedisStore {
     async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError> {
-        self.reader.ask(|reply| Ask::Account(id.clone(), reply)).await
+        let read = pin!(self.reader.ask(|reply| Ask::Account(id.clone(), reply)));
+        traces::round_trip("EVALSHA_RO", read).await
     }
 
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
-        self.reader.ask(|reply| Ask::Customer(id.clone(), reply)).await
+        let read = pin!(self.reader.ask(|reply| Ask::Customer(id.clone(), reply)));
+        traces::round_trip("EVALSHA_RO", read).await
     }
 
     async fn states(&self) -> Result<Option<(Snapshot, Vec<(PartitionId, PartitionState)>)>, StoreError> {
@@ -418,7 +422,8 @@ impl CountStore for RedisStore {
         let mut command = script(&core.take, 1);
         command.arg(keys::count(&core.prefix, quota)).arg(max).arg(COUNT_SECONDS);
         command.arg(if count { "1" } else { "0" });
-        let left = self.reader.bounded(core.link.call(&command)).await?;
+        let left = pin!(self.reader.bounded(core.link.call(&command)));
+        let left = traces::round_trip("EVALSHA", left).await?;
         Ok(matches!(left, Value::Int(1)))
     }
 }

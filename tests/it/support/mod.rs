@@ -12,12 +12,14 @@
 //! | [`product::Product`] | the binary with a generated configuration |
 //! | [`http::get`] | one request over a plain socket |
 //! | [`load::Load`] | generated events at a steady rate |
+//! | [`collector::Collector`] | what a collector of traces is sent |
 //! | [`oracle::read`] | a whole topic, read committed |
 //! | [`plant::amount`] | a fault behind the owner's back |
 //! | [`compare::whole`] | every balance, due, dead letter and quarantine against the log |
 #![allow(dead_code, reason = "a harness offers what the next test needs")]
 
 pub mod certificates;
+pub mod collector;
 pub mod compare;
 pub mod events;
 pub mod http;

@@ -1,11 +1,11 @@
-//! One document from one address, with bounds on everything that the other side may do.
+//! One exchange with one address over HTTP, with bounds on everything that the other side may do.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{
-    Request, StatusCode, Uri,
-    header::{ACCEPT, HOST, USER_AGENT},
+    HeaderValue, Method, Request, StatusCode, Uri,
+    header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,6 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::jwks::DOCUMENT_BYTES_MAX;
 use crate::tls;
 
 /// Asks one address. Redirects are not followed: the address is the one that was configured.
@@ -24,7 +23,7 @@ pub struct Fetcher {
     host: String,
     port: u16,
     path: String,
-    /// None for an address of this machine.
+    /// None for `http://`.
     tls: Option<TlsConnector>,
     timeout: Duration,
 }
@@ -49,35 +48,57 @@ impl Fetcher {
         })
     }
 
-    /// The document: within the time, with status 200, and not too long.
-    pub async fn get(&self) -> Result<Vec<u8>, String> {
-        let late = |_| format!("{} did not answer in time", self.host);
-        tokio::time::timeout(self.timeout, self.ask()).await.map_err(late)?
+    /// The document, of so many bytes at most: within the time, and with status 200.
+    pub async fn get(&self, accept: &'static str, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let mut request = Request::new(Body::empty());
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        self.exchange(request, bytes_max).await
     }
 
-    async fn ask(&self) -> Result<Vec<u8>, String> {
+    /// Hands a document over; what the other side says to it, by the same rules.
+    pub async fn post(
+        &self,
+        content_type: &'static str,
+        document: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, String> {
+        let mut request = Request::new(Body::from(document));
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self.exchange(request, bytes_max).await
+    }
+
+    async fn exchange(&self, request: Request<Body>, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let late = |_| format!("{} did not answer in time", self.host);
+        tokio::time::timeout(self.timeout, self.connected(request, bytes_max)).await.map_err(late)?
+    }
+
+    async fn connected(&self, request: Request<Body>, bytes_max: usize) -> Result<Vec<u8>, String> {
         let fault = |error: std::io::Error| format!("{}: {error}", self.host);
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(fault)?;
         match &self.tls {
-            None => self.request(stream).await,
+            None => self.request(stream, request, bytes_max).await,
             Some(tls) => {
                 let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
-                self.request(tls.connect(name, stream).await.map_err(fault)?).await
+                self.request(tls.connect(name, stream).await.map_err(fault)?, request, bytes_max).await
             }
         }
     }
 
-    async fn request<S>(&self, stream: S) -> Result<Vec<u8>, String>
+    async fn request<S>(
+        &self,
+        stream: S,
+        mut request: Request<Body>,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", self.host);
-        let request = Request::get(&self.path)
-            .header(HOST, format!("{}:{}", self.host, self.port))
-            .header(ACCEPT, "application/json, application/jwk-set+json")
-            .header(USER_AGENT, "balance-projector")
-            .body(Body::empty())
-            .map_err(|error| fault(&error))?;
+        *request.uri_mut() = self.path.parse().map_err(|error| fault(&error))?;
+        let host = HeaderValue::try_from(format!("{}:{}", self.host, self.port));
+        request.headers_mut().insert(HOST, host.map_err(|error| fault(&error))?);
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("balance-projector"));
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| fault(&error))?;
         // Ends with the answer: the sender is dropped.
@@ -85,7 +106,7 @@ impl Fetcher {
         let answer = sender.send_request(request).await.map_err(|error| fault(&error));
         let document = match answer {
             Ok(answer) if answer.status() == StatusCode::OK => {
-                let body = axum::body::to_bytes(Body::new(answer.into_body()), DOCUMENT_BYTES_MAX).await;
+                let body = axum::body::to_bytes(Body::new(answer.into_body()), bytes_max).await;
                 body.map(|bytes| bytes.to_vec()).map_err(|error| fault(&error))
             }
             Ok(answer) => Err(format!("{} answered {}", self.host, answer.status())),
