@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::{CellKey, Generation, Position, Quota, Token};
+use super::{CellKey, Derived, Generation, Position, Quota, Token};
 use crate::domain::{AccountId, Checkpoint, CustomerId, PartitionId, Topic};
 
 /// The keys of one generation.
@@ -98,6 +98,17 @@ impl Keys {
             Name::Index(partition) => self.index(*partition),
             Name::Positions => self.positions(),
             Name::States => self.states(),
+        }
+    }
+
+    /// The key of a derived entry, and the member of the set or the field of the hash that it is.
+    pub fn derived(&self, entry: &Derived) -> (String, String) {
+        match entry {
+            Derived::Owing { customer, account } => (self.owing(customer), account.as_str().to_owned()),
+            Derived::Told { customer, account, partition } => {
+                (self.due_quarantine(customer), due_field(account, *partition))
+            }
+            Derived::Index { subject, partition } => (self.index(*partition), subject.as_str().to_owned()),
         }
     }
 

@@ -125,3 +125,83 @@ fn a_comparison_finds_a_planted_cent_a_missing_cell_and_an_extra_one_under_load_
     assert!(rebuild.stop().success());
     assert!(product.stop().success());
 }
+
+#[test]
+fn a_comparison_finds_what_follows_from_cells_and_marks_missing_or_too_much_under_load_and_nothing_else() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let folder = Folder::new("compared");
+    plant::subjects(&topics, &Producer::new(broker, Partitioner::Librdkafka));
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    // Customers come to owe on accounts, and keys are put on hold, all the time.
+    let args = Args {
+        events: 10_000_000,
+        accounts: 20_000,
+        customers: 3_000,
+        poison: 20_000,
+        seed: 62,
+        prefix: "busy-".to_owned(),
+        ..Args::default()
+    };
+    let load = Load::start(broker, &topics, &args, 1_500);
+    let rebuild = rebuilt(&topics, &redis);
+    let (status, report) = compared(&topics, &redis, &[]);
+    assert_eq!((status, &report["differences"]), (Some(0), &json!(0)), "{report:#}");
+
+    let planted = plant::derived(&redis, 2);
+    let (status, report) = compared(&topics, &redis, &[]);
+    assert_eq!((status, plant::found(&report)), (Some(1), planted), "{report:#}");
+    let kinds = json!({ "owing": 3, "told": 2, "index": 2, "quarantine": 3 });
+    assert_eq!((&report["differences"], &report["kinds"]), (&json!(10), &kinds));
+    let lost = report["first"].as_array().unwrap().iter().find(|d| d["id"] == "lone-c").unwrap();
+    let field = json!([{
+        "field": "account lone, which its cell calls for", "generation 1": "named", "generation 2": null
+    }]);
+    assert_eq!(lost["fields"], field);
+    let at = |side: &str| lost["positions"][side]["applied"].as_str().unwrap().to_owned();
+    assert!(at("generation 2").starts_with(&format!("{}/", topics.ledger)), "{lost}");
+    assert_eq!(at("generation 1"), at("generation 2"));
+
+    let expected = folder.join("expected");
+    let named = "customer free-c owing\ncustomer lone-c owing\ncustomer held-c told\ncustomer free-c told\n\
+                 account held-2 index\naccount free-2 index\naccount held-3 quarantine\n\
+                 account free-1 quarantine\ncustomer held-d quarantine\n";
+    std::fs::write(&expected, named).unwrap();
+    let (status, report) = compared(&topics, &redis, &["--expect", expected.to_str().unwrap()]);
+    assert_eq!((status, &report["differences"], &report["expected"]), (Some(0), &json!(0), &json!(10)));
+    load.stop();
+    nothing_is_held(broker, &topics);
+    assert!(rebuild.stop().success());
+    assert!(product.stop().success());
+}
+
+#[test]
+fn what_is_wrong_beside_the_cells_of_the_served_generation_is_told_too() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    plant::subjects(&topics, &Producer::new(broker, Partitioner::Librdkafka));
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let rebuild = rebuilt(&topics, &redis);
+    redis.command::<()>(&["DEL", "{bp}:g1:d:lone-c"]);
+    for generation in [1, 2] {
+        let set = format!("{{bp}}:g{generation}:d:free-c");
+        redis.command::<()>(&["SADD", &set, "nobody"]);
+    }
+    let (status, report) = compared(&topics, &redis, &[]);
+    let found: BTreeSet<_> =
+        report["first"].as_array().unwrap().iter().map(|d| d["fields"].to_string()).collect();
+    let both = json!([{
+        "field": "account nobody, which its cell does not call for",
+        "generation 1": "named", "generation 2": "named"
+    }]);
+    let served = json!([{
+        "field": "account lone, which its cell calls for", "generation 1": null, "generation 2": "named"
+    }]);
+    assert_eq!((status, found), (Some(1), [both.to_string(), served.to_string()].into()), "{report:#}");
+    assert!(rebuild.stop().success());
+    assert!(product.stop().success());
+}

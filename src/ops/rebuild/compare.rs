@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     compare::{
+        derived::{Derivation, Says, Told},
         difference::{Expected, Tally},
         engine::{Engine, Examined, Pair, offsets},
         subject::{Law, key},
@@ -228,27 +229,36 @@ impl Run<'_> {
         let standing = self.standing(hold.as_ref().context("the candidate is not held")?).await?;
         let tail = Tail::new(&self.console.cluster, standing).context("kafka settings")?;
         let mut engine = Engine::new(&self.console.cluster, Arc::new(law), Examined::Right, tail, tally);
-        let (live, candidate) = (self.live.generation, self.candidate.generation);
-        let mut walk = self.console.store.walk(&[live, candidate]);
+        let store = &self.console.store;
+        let generations = [self.live.generation, self.candidate.generation];
+        let derivation = Derivation::new(generations);
+        let mut walk = store.walk(&generations);
         let (mut keys, mut held_since) = (Vec::new(), Instant::now());
-        while let Some(names) = self.console.store.step(&mut walk).await? {
+        while let Some(names) = store.step(&mut walk).await? {
             self.subjects(names, &mut keys).await?;
             while keys.len() >= SUBJECTS_MAX {
                 let page = keys.split_off(keys.len().saturating_sub(SUBJECTS_MAX));
-                self.read(&mut engine, &page).await?;
+                self.read(&mut engine, &derivation, &page).await?;
             }
             if engine.tail_bytes() > TAIL_BYTES_MAX || held_since.elapsed() > HELD_MAX {
                 self.renew(hold, &mut engine).await?;
                 held_since = Instant::now();
             }
         }
-        self.read(&mut engine, &keys).await?;
+        self.read(&mut engine, &derivation, &keys).await?;
         tokio::task::block_in_place(|| engine.settle())?;
         // Born since the walk passed.
         let born: Vec<CellKey> = engine.unseen().iter().map(key).collect();
-        self.read(&mut engine, &born).await?;
+        self.read(&mut engine, &derivation, &born).await?;
         tokio::task::block_in_place(|| engine.settle())?;
-        self.look_again(&mut engine).await?;
+        derivation.walk(store).await?;
+        let told = self.look_again(&mut engine, &derivation).await?;
+        for wrong in derivation.judge(store).await? {
+            if !told.explains(&wrong.entry) {
+                let [left, right] = wrong.sides.each_ref().map(Says::Held);
+                engine.tally.add(wrong.difference(&self.console.cluster, left, right));
+            }
+        }
         Ok(engine.tally)
     }
 
@@ -271,10 +281,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn read(&self, engine: &mut Engine<'_>, keys: &[CellKey]) -> anyhow::Result<()> {
+    async fn read(
+        &self,
+        engine: &mut Engine<'_>,
+        derivation: &Derivation<2>,
+        keys: &[CellKey],
+    ) -> anyhow::Result<()> {
         for keys in keys.chunks(SUBJECTS_MAX) {
             let generations = [self.live.generation, self.candidate.generation];
             let beside = self.console.store.beside(generations, keys).await?;
+            derivation.look(&self.console.store, keys, &beside.subjects).await?;
             let [left_at, right_at] = beside.positions.map(|positions| Arc::new(offsets(&positions)));
             for (key, [left, right]) in keys.iter().zip(beside.subjects) {
                 let (left_at, right_at) = (Arc::clone(&left_at), Arc::clone(&right_at));
@@ -301,8 +317,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads what differs again: what still differs, under what is decided by then, does.
-    async fn look_again(&self, engine: &mut Engine<'_>) -> anyhow::Result<()> {
+    /// Reads what differs again: what still differs, under what is decided by then, does. Returns who, and in what.
+    async fn look_again(&self, engine: &mut Engine<'_>, derivation: &Derivation<2>) -> anyhow::Result<Told> {
         let mut suspects = engine.take_suspects();
         for _ in 0..LOOKS_MAX {
             if suspects.is_empty() {
@@ -311,14 +327,18 @@ impl Run<'_> {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             engine.look_again(Law::new(self.candidate, Arc::new(self.console.decisions().await?))?);
             let keys: Vec<CellKey> = suspects.into_iter().map(|suspect| suspect.key).collect();
-            self.read(engine, &keys).await?;
+            self.read(engine, derivation, &keys).await?;
             tokio::task::block_in_place(|| engine.settle())?;
             suspects = engine.take_suspects();
         }
-        for difference in suspects.into_iter().flat_map(|suspect| suspect.differences) {
-            engine.tally.add(difference);
+        let mut told = Told::default();
+        for suspect in suspects {
+            told.add(&suspect);
+            for difference in suspect.differences {
+                engine.tally.add(difference);
+            }
         }
-        Ok(())
+        Ok(told)
     }
 }
 
