@@ -129,6 +129,11 @@ impl<'a> Engine<'a> {
         self.tail.bytes()
     }
 
+    /// Where the tail begins: a right side that is held still stands there.
+    pub fn right_stands_at(&self) -> &Offsets {
+        self.tail.from()
+    }
+
     /// Begins a new tail, where the right side has moved on. Nothing may be behind.
     pub fn renew(&mut self, tail: Tail) {
         self.tail = tail;

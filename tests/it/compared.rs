@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use balance_projector::ops::generate::Args;
+use balance_projector::{
+    domain::{PartitionId, Topic},
+    ops::generate::Args,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -202,6 +205,59 @@ fn what_is_wrong_beside_the_cells_of_the_served_generation_is_told_too() {
         "field": "account lone, which its cell calls for", "generation 1": null, "generation 2": "named"
     }]);
     assert_eq!((status, found), (Some(1), [both.to_string(), served.to_string()].into()), "{report:#}");
+    assert!(rebuild.stop().success());
+    assert!(product.stop().success());
+}
+
+#[test]
+fn a_comparison_that_is_killed_leaves_nothing_held_and_is_done_again() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    plant::subjects(&topics, &producer);
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let rebuild = rebuilt(&topics, &redis);
+    // What differs is looked at again for seconds: time to be killed in.
+    redis.command::<()>(&["SADD", "{bp}:g2:d:lone-c", "nobody"]);
+    let two = balance_projector::store::Generation(2);
+    let killed = || {
+        let arguments = ["rebuild", "compare", "--as", "jana"];
+        let comparison = Product::start_with(&arguments, &topics, &redis.url(), &Settings::default());
+        eventually(Duration::from_secs(60), || {
+            let states = compare::dump_of(&redis.url(), two).states;
+            let stands = states.values().all(|state| state.paused.is_some());
+            if stands { Ok(()) } else { Err((states, comparison.process.log())) }
+        });
+        comparison.kill();
+        let decisions = compare::decisions(broker, &topics);
+        let held: Vec<_> = decisions.paused.values().map(|pause| pause.lease_ms).collect();
+        assert_eq!(held, [Some(30_000); 2]);
+        assert!(decisions.comparisons.is_empty(), "{:?}", decisions.comparisons);
+    };
+
+    killed();
+    // It goes on by itself, and nobody who starts later stands still for it once more.
+    let (partition, offset) = producer.put(&events::booked(&topics, "free-1", "later", "-1", None));
+    let ledger = PartitionId { topic: Topic::Ledger, partition };
+    eventually(Duration::from_secs(60), || {
+        let next = compare::dump_of(&redis.url(), two).positions[&ledger].checkpoint.next.0;
+        if next > offset { Ok(()) } else { Err(next) }
+    });
+    eventually(Duration::from_secs(60), || {
+        let paused = compare::decisions(broker, &topics).paused;
+        if paused.is_empty() { Ok(()) } else { Err(paused) }
+    });
+
+    // Whoever does not wait for that compares at once.
+    killed();
+    let (status, report) = compared(&topics, &redis, &[]);
+    assert_eq!((status, &report["kinds"]), (Some(1), &json!({ "owing": 1 })), "{report:#}");
+    nothing_is_held(broker, &topics);
+    redis.command::<()>(&["SREM", "{bp}:g2:d:lone-c", "nobody"]);
+    assert_eq!(compared(&topics, &redis, &[]).0, Some(0));
+    assert_eq!(compare::decisions(broker, &topics).comparisons[&two].differences, 0);
     assert!(rebuild.stop().success());
     assert!(product.stop().success());
 }

@@ -28,16 +28,14 @@ use crate::{
         compared::{self, Sides},
         consent::Consent,
         console::{Console, born},
-        hold::Hold,
+        hold::{Hold, Lease},
         parts,
     },
     store::{CellKey, Generation, WriteStore as _, keys::Name, redis::beside::SUBJECTS_MAX},
 };
 
-/// How long the candidate stands still, at most, before it is held anew.
-const LEASE: Duration = Duration::from_mins(10);
-/// When it is held anew: the lease must not end in the middle.
-const HELD_MAX: Duration = Duration::from_mins(5);
+/// How long the candidate stands still after this command was killed.
+const LEASE: Lease = Lease::Extended(Duration::from_secs(30));
 /// How long owners may take to stand still.
 const OBEY: Duration = Duration::from_secs(30);
 /// How long the served generation may take to reach where the candidate stands.
@@ -180,7 +178,7 @@ impl Run<'_> {
     async fn hold(&self, decisions: &Decisions) -> anyhow::Result<Hold<'_>> {
         let (at, why) = (parts::now(), "held for a comparison".to_owned());
         let act = Act { who: self.act.who.clone(), at, why };
-        Hold::take(self.console, decisions, self.candidate.generation, Some(LEASE), act).await
+        Hold::take(self.console, decisions, self.candidate.generation, LEASE, act).await
     }
 
     async fn offsets(&self, generation: Generation) -> anyhow::Result<Offsets> {
@@ -233,16 +231,15 @@ impl Run<'_> {
         let generations = [self.live.generation, self.candidate.generation];
         let derivation = Derivation::new(generations);
         let mut walk = store.walk(&generations);
-        let (mut keys, mut held_since) = (Vec::new(), Instant::now());
+        let mut keys = Vec::new();
         while let Some(names) = store.step(&mut walk).await? {
             self.subjects(names, &mut keys).await?;
             while keys.len() >= SUBJECTS_MAX {
                 let page = keys.split_off(keys.len().saturating_sub(SUBJECTS_MAX));
                 self.read(&mut engine, &derivation, &page).await?;
             }
-            if engine.tail_bytes() > TAIL_BYTES_MAX || held_since.elapsed() > HELD_MAX {
+            if engine.tail_bytes() > TAIL_BYTES_MAX {
                 self.renew(hold, &mut engine).await?;
-                held_since = Instant::now();
             }
         }
         self.read(&mut engine, &derivation, &keys).await?;
@@ -292,6 +289,11 @@ impl Run<'_> {
             let beside = self.console.store.beside(generations, keys).await?;
             derivation.look(&self.console.store, keys, &beside.subjects).await?;
             let [left_at, right_at] = beside.positions.map(|positions| Arc::new(offsets(&positions)));
+            anyhow::ensure!(
+                right_at.as_ref() == engine.right_stands_at(),
+                "generation {} went on while it was compared: this command, or the broker, took longer than the lease of its hold; repeat it",
+                self.candidate.generation.0
+            );
             for (key, [left, right]) in keys.iter().zip(beside.subjects) {
                 let (left_at, right_at) = (Arc::clone(&left_at), Arc::clone(&right_at));
                 engine.offer(Pair { key: key.clone(), left, left_at, right, right_at });
