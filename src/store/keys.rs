@@ -10,6 +10,7 @@
 //! | `{bp}:g1:qa:<account>`, `:qc:<customer>` | hashes: partition → quarantine as JSON |
 //! | `{bp}:g1:qd:<customer>` | hash: `<account>/<partition>` → quarantine of an account with a due |
 //! | `{bp}:g1:qi:<partition>` | hash: key → quarantine; what an owner loads when it claims |
+//! | `{bp}:g1.import` | while the generation is filled from a snapshot: by which import |
 //! | `{bp}:u:<day>:<caller>:<account>` | reads of a day that are limited; the caller as a digest |
 //!
 //! The prefix carries one hash tag, so that all keys share a slot. Ids hold no colon and no slash, hence a
@@ -58,6 +59,11 @@ pub fn active(prefix: &str) -> String {
 /// The list of generations that are fed.
 pub fn live(prefix: &str) -> String {
     format!("{prefix}:live")
+}
+
+/// The mark of the import that fills a generation; no key of the generation itself.
+pub fn import(prefix: &str, generation: Generation) -> String {
+    format!("{prefix}:g{}.import", generation.0)
 }
 
 /// The count of a caller's reads of an account on a day. Ids of callers hold anything: a digest does not.
@@ -311,6 +317,8 @@ mod tests {
             assert_eq!(keys.key(&name), key);
             assert_eq!(keys.name(key), Some(name));
         }
+        let import = import("{bp}", Generation(12));
+        assert!(!keys.owns(&import), "{import}");
         for foreign in ["{bp}:g1:pos", "{bp}:g12:x:y", "{bp}:g12:a:b:c", "{bp}:g12:qi:ledger", "{bp}:active"]
         {
             assert_eq!(keys.name(foreign), None, "{foreign}");
