@@ -88,6 +88,9 @@ pub enum Decision {
         generation: Generation,
         /// One topic, or all.
         topic: Option<Topic>,
+        /// Only what was decided by this act; without it, whatever stands. So what a command takes back is its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<Act>,
         /// Who, when and why.
         act: Act,
     },
@@ -327,11 +330,12 @@ impl Decisions {
             Decision::Paused { generation, topic, lease_ms, act } => {
                 self.paused.insert((generation, topic), Pause { act, lease_ms });
             }
-            Decision::Resumed { generation, topic: Some(topic), .. } => {
-                self.paused.remove(&(generation, Some(topic)));
-            }
-            Decision::Resumed { generation, topic: None, .. } => {
-                self.paused.retain(|(paused, _), _| *paused != generation);
+            Decision::Resumed { generation, topic, of, .. } => {
+                self.paused.retain(|(paused, part), pause| {
+                    let meant = topic.is_none() || *part == topic;
+                    let meant = meant && of.as_ref().is_none_or(|of| pause.act == *of);
+                    *paused != generation || !meant
+                });
             }
         }
     }

@@ -13,4 +13,4 @@ mod import;
 
 pub use export::{Exported, export};
 pub use file::{Head, SnapshotError};
-pub use import::{Opened, open};
+pub use import::{Imported, Opened, open};

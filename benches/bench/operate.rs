@@ -1,6 +1,7 @@
 //! What operators do beside the live projection: rebuilds, and what readers feel of one; audits; explanations.
 
 use std::{
+    collections::HashSet,
     process::{Command, Output},
     time::{Duration, Instant},
 };
@@ -13,7 +14,8 @@ use crate::{API_KEY, Bench, TOKEN, free_port, http, loops, process::Role, until_
 const READS: Duration = Duration::from_secs(4);
 
 impl Bench {
-    /// A live drain, a rebuild of the same log beside it, reads without and with another one, an audit, explanations.
+    /// A live drain, a rebuild of the same log beside it, their comparison, reads without and with another rebuild, an
+    /// audit, explanations.
     pub(crate) fn operate(&mut self, events: u64, flags: &[String]) {
         let topics = self.fill("operate", events, flags);
         let ends = topics.ends();
@@ -42,6 +44,17 @@ impl Bench {
         let mut rebuild = Role::start(&self.args.binary, "rebuild start --yes --as bench", &apart);
         let seconds = self.until_drained(&prefix, 2, &ends, &mut rebuild);
         self.put("operate", "rebuild_per_second", records / seconds);
+
+        eprintln!("operate: a comparison of the two");
+        self.until_complete(&prefix, 2, &mut rebuild);
+        let (seconds, output) = self.timed(&config, &["rebuild", "compare", "2", "--json", "--as", "bench"]);
+        let told: Value = serde_json::from_slice(&output.stdout).expect("a comparison");
+        let subjects = told["cells"].as_u64().expect("a count");
+        // Each of them once: as many as there are cells, and subjects that have a mark alone.
+        self.put("operate", "compare_subjects", subjects as f64);
+        self.put("operate", "compare_cells", self.cells(&prefix, 1) as f64);
+        self.put("operate", "compare_seconds", seconds);
+        self.put("operate", "compare_per_second", subjects as f64 / seconds);
         drop(rebuild);
 
         let serve = config.with_file_name("operate.serve.toml");
@@ -98,6 +111,48 @@ impl Bench {
             self.put("operate", &format!("explain_{kind}_per_second"), scanned as f64 / seconds);
         }
         drop(live);
+    }
+
+    /// Waits until every partition has reached the log's end since the generation's birth.
+    fn until_complete(&self, prefix: &str, generation: u32, role: &mut Role) {
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        let limit = Instant::now() + Duration::from_mins(1);
+        loop {
+            let mut get = redis::cmd("HVALS");
+            get.arg(format!("{prefix}:g{generation}:pos"));
+            let raw: Vec<Vec<u8>> = get.query(&mut redis).expect("Redis answers");
+            let complete = |bytes: &Vec<u8>| {
+                balance_projector::store::Position::from_bytes(bytes).is_some_and(|at| at.checkpoint.complete)
+            };
+            if !raw.is_empty() && raw.iter().all(complete) {
+                return;
+            }
+            assert!(!role.is_gone(), "the rebuild ended; its log is beside its configuration");
+            assert!(Instant::now() < limit, "the rebuild does not become complete");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How many cells a generation has.
+    fn cells(&self, prefix: &str, generation: u32) -> usize {
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        // A scan may come by a key twice.
+        let mut found = HashSet::new();
+        for kind in ["a", "c"] {
+            let mut cursor = 0_u64;
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                let pattern = format!("{prefix}:g{generation}:{kind}:*");
+                scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(5_000);
+                let (next, keys): (u64, Vec<String>) = scan.query(&mut redis).expect("Redis answers");
+                found.extend(keys);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        found.len()
     }
 
     fn until_begun(&self, prefix: &str, generation: u32, role: &mut Role) {

@@ -13,6 +13,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    derived::{Derivation, Says, Told},
     difference::{Difference, Expected, Tally},
     engine::{Engine, Examined, Pair, Suspect, offsets},
     refold::{Pace, Refold, Selection},
@@ -57,6 +58,10 @@ pub struct Audit {
     pub stop: CancellationToken,
     /// Subjects that the log calls for, and keys on hold with their partitions: 128 bits of a hash each.
     known: Mutex<HashSet<u128>>,
+    /// What follows from cells and marks.
+    derivation: Derivation<1>,
+    /// Who differs, and in what.
+    told: Mutex<Told>,
 }
 
 /// What became of a partition.
@@ -82,8 +87,9 @@ impl Audit {
         first_max: usize,
     ) -> Self {
         let stop = CancellationToken::new();
-        let known = Mutex::default();
-        Audit { cluster, store, birth, bytes_max, first_max, stop, known }
+        let derivation = Derivation::new([birth.generation]);
+        let (known, told) = (Mutex::default(), Mutex::default());
+        Audit { cluster, store, birth, bytes_max, first_max, stop, known, derivation, told }
     }
 
     /// The rules, with all that is decided by now.
@@ -124,14 +130,14 @@ impl Audit {
         Ok(audited)
     }
 
-    /// Audits the selected subjects of a partition, `drawn` among them: these were found in the projection, and are
-    /// compared also where the log does not know them.
+    /// Audits the selected subjects of a partition, and what was drawn from the projection: subjects, which are
+    /// compared also where the log does not know them, and entries that follow from others.
     pub async fn sample(
         &self,
         law: &Arc<Law>,
         partition: PartitionId,
         selection: Selection,
-        drawn: Vec<Subject>,
+        (drawn, derived): (Vec<Subject>, &[Name]),
         pace: Pace,
     ) -> anyhow::Result<Audited> {
         let (refold, cut) =
@@ -145,6 +151,11 @@ impl Audit {
         let mut tally = Tally::new(Expected::default(), self.first_max);
         tally.cells = cells;
         for difference in self.look_again(partition, suspects).await? {
+            tally.add(difference);
+        }
+        let drawn = self.derivation.draw(&self.store, self.birth.generation, derived).await;
+        drawn.context("the projection cannot be read")?;
+        for difference in self.wrong().await?.into_values().flatten() {
             tally.add(difference);
         }
         Ok(Audited { cut, records, passes: 1, tally })
@@ -210,6 +221,8 @@ impl Audit {
             let keys: Vec<CellKey> = page.iter().map(|(subject, _)| key(subject)).collect();
             let read = self.store.beside([self.birth.generation], &keys).await;
             let beside = read.context("the projection cannot be read")?;
+            let looked = self.derivation.look(&self.store, &keys, &beside.subjects).await;
+            looked.context("the projection cannot be read")?;
             let [positions] = &beside.positions;
             let next = offsets(positions).get(&partition).copied();
             let named = self.cluster.display(partition);
@@ -251,6 +264,10 @@ impl Audit {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             let subjects: Vec<Subject> = suspects.iter().map(|suspect| subject(&suspect.key)).collect();
             suspects = self.fold_again(partition, subjects, self.start(partition)?).await?;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for suspect in &suspects {
+            told.add(suspect);
         }
         Ok(suspects.into_iter().flat_map(|suspect| suspect.differences).collect())
     }
@@ -330,6 +347,31 @@ impl Audit {
             if !differences.is_empty() {
                 found.insert(partition, differences);
             }
+        }
+        Ok(found)
+    }
+
+    /// What follows from cells and marks, and is not there, or otherwise; with `whole`, where every subject has come
+    /// up, also what is there and follows from none.
+    pub async fn derived(&self, whole: bool) -> anyhow::Result<BTreeMap<PartitionId, Vec<Difference>>> {
+        if whole {
+            self.derivation.walk(&self.store).await.context("the projection cannot be read")?;
+        }
+        self.wrong().await
+    }
+
+    async fn wrong(&self) -> anyhow::Result<BTreeMap<PartitionId, Vec<Difference>>> {
+        let judged = self.derivation.judge(&self.store).await.context("the projection cannot be read")?;
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found: BTreeMap<PartitionId, Vec<Difference>> = BTreeMap::new();
+        for wrong in judged {
+            if told.explains(&wrong.entry) {
+                continue;
+            }
+            let [side] = &wrong.sides;
+            // The cell and the marks are those of the log, or they would be told.
+            let difference = wrong.difference(&self.cluster, Says::Held(side), Says::Called(side));
+            found.entry(wrong.partition()).or_default().push(difference);
         }
         Ok(found)
     }

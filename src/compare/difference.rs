@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     domain::{Aspect, CellError, Facet},
-    store::CellKey,
+    store::{CellKey, Quarantine},
 };
 
 /// What kind of difference.
@@ -22,11 +22,26 @@ pub enum Kind {
     Cell(Aspect),
     /// The key is on hold on one side alone, or otherwise than on the other.
     Quarantine,
-    /// What is derived from cells and keys on hold, and serves to find them, is not what follows from them.
+    /// A customer's set of accounts lacks one whose cell names the customer, or names one whose cell does not.
+    Owing,
+    /// The marks by which a customer's readers are told are not those of the accounts on which the customer owes.
+    Told,
+    /// A partition's index of keys on hold does not say what the subject's mark says.
     Index,
 }
 
 impl Kind {
+    /// All that are no part of a cell.
+    const OTHERS: [Kind; 7] = [
+        Kind::Missing,
+        Kind::Extra,
+        Kind::Unreadable,
+        Kind::Quarantine,
+        Kind::Owing,
+        Kind::Told,
+        Kind::Index,
+    ];
+
     /// The name in reports and in files of expected differences.
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,14 +50,15 @@ impl Kind {
             Kind::Unreadable => "unreadable",
             Kind::Cell(aspect) => aspect.name(),
             Kind::Quarantine => "quarantine",
+            Kind::Owing => "owing",
+            Kind::Told => "told",
             Kind::Index => "index",
         }
     }
 
     /// The kind of a name.
     pub fn parse(name: &str) -> Option<Kind> {
-        let others = [Kind::Missing, Kind::Extra, Kind::Unreadable, Kind::Quarantine, Kind::Index];
-        let mut all = others.into_iter().chain(Aspect::ALL.into_iter().map(Kind::Cell));
+        let mut all = Kind::OTHERS.into_iter().chain(Aspect::ALL.into_iter().map(Kind::Cell));
         all.find(|kind| kind.name() == name)
     }
 }
@@ -73,7 +89,7 @@ pub struct At {
     pub next: Option<String>,
 }
 
-/// A subject that differs in one kind.
+/// A subject that differs in one kind; of what serves to find others, one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// `account` or `customer`.
@@ -117,6 +133,11 @@ pub fn fields(left: &[Facet], right: &[Facet]) -> BTreeMap<Kind, Vec<Field>> {
         }
     }
     differing
+}
+
+/// A mark, as the value of a field.
+pub fn mark_told(mark: &Quarantine) -> String {
+    format!("{} at offset {} since {}, {} wait", mark.class, mark.offset, mark.since, mark.waiting)
 }
 
 /// A cell that cannot be read, as a field.
@@ -266,8 +287,7 @@ mod tests {
     #[test]
     fn every_kind_is_found_by_its_name() {
         let cells = Aspect::ALL.into_iter().map(Kind::Cell);
-        for kind in cells.chain([Kind::Missing, Kind::Extra, Kind::Unreadable, Kind::Quarantine, Kind::Index])
-        {
+        for kind in cells.chain(Kind::OTHERS) {
             assert_eq!(Kind::parse(kind.name()), Some(kind));
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use foldhash::quality::RandomState;
 
 use super::{
-    difference::{At, Difference, Field, Kind, Tally, fields, subject_of, unreadable},
+    difference::{At, Difference, Field, Kind, Tally, fields, mark_told, subject_of, unreadable},
     subject::{Law, State, subject},
     tail::{Offsets, Tail},
 };
@@ -129,6 +129,11 @@ impl<'a> Engine<'a> {
         self.tail.bytes()
     }
 
+    /// Where the tail begins: a right side that is held still stands there.
+    pub fn right_stands_at(&self) -> &Offsets {
+        self.tail.from()
+    }
+
     /// Begins a new tail, where the right side has moved on. Nothing may be behind.
     pub fn renew(&mut self, tail: Tail) {
         self.tail = tail;
@@ -210,13 +215,22 @@ impl<'a> Engine<'a> {
         let subject = subject(&pair.key);
         let mut from = Offsets::clone(&pair.right_at);
         let deep = self.deep.as_ref().filter(|_| !right.quarantines.is_empty());
+        let mut lifted = Vec::new();
         if deep.is_some() {
             for (partition, mark) in std::mem::take(&mut right.quarantines) {
                 from.insert(partition, mark.offset);
+                lifted.push(mark);
             }
         }
         let tail = deep.unwrap_or(&self.tail);
         tail.forward(&self.law, &subject, &mut right, (&from, &pair.left_at));
+        for mark in lifted {
+            // A hold ends by a decision, or when a gap closes. One that ends by itself had no reason: it stands.
+            let held = right.quarantines.get(&mark.partition);
+            if !self.law.may_end(&mark) && held.is_none_or(|held| held.offset != mark.offset) {
+                right.quarantines.insert(mark.partition, mark);
+            }
+        }
         let mut differences = Vec::new();
         for (kind, fields) in self.kinds(&left, &right) {
             differences.push(self.difference(pair, (&left, &right), kind, fields));
@@ -251,9 +265,6 @@ impl<'a> Engine<'a> {
         left: &BTreeMap<PartitionId, Quarantine>,
         right: &BTreeMap<PartitionId, Quarantine>,
     ) -> Vec<Field> {
-        let told = |mark: &Quarantine| {
-            format!("{} at offset {} since {}, {} wait", mark.class, mark.offset, mark.since, mark.waiting)
-        };
         let mut partitions: Vec<_> = left.keys().chain(right.keys()).collect();
         partitions.sort_unstable();
         partitions.dedup();
@@ -262,8 +273,8 @@ impl<'a> Engine<'a> {
             .filter(|partition| left.get(partition) != right.get(partition))
             .map(|partition| Field {
                 name: self.cluster.display(*partition),
-                left: left.get(partition).map(told),
-                right: right.get(partition).map(told),
+                left: left.get(partition).map(mark_told),
+                right: right.get(partition).map(mark_told),
             })
             .collect()
     }

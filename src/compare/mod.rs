@@ -9,8 +9,11 @@
 //! |---|---|---|
 //! | comparison of generations | the live generation | the candidate, held at its checkpoints |
 //! | audit | the projection | the log, folded in memory up to a cut ([`refold`]) |
+//!
+//! What only serves to find cells and keys on hold is held against them, in each generation by itself ([`derived`]).
 
 pub mod audit;
+pub mod derived;
 pub mod difference;
 pub mod engine;
 pub mod refold;

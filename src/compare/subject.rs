@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     decisions::{Birth, Decisions},
-    domain::{Cell, CellError, FOLD_VERSION, Offset, Parameters, PartitionId, Rules, RulesError, Subject},
+    domain::{
+        Cell, CellError, Class, FOLD_VERSION, Offset, Parameters, PartitionId, Rules, RulesError, Subject,
+    },
     projector::lane::Ground,
     store::{CellKey, Generation, Quarantine, redis::beside::Held},
 };
@@ -62,6 +64,11 @@ impl Law {
         let rules =
             Rules::new(&birth.parameters).map_err(|error| LawError::Parameters { generation, error })?;
         Ok(Law { generation: birth.generation, parameters: birth.parameters.clone(), rules, decisions })
+    }
+
+    /// Whether the records behind a record that was set aside may be folded after all.
+    pub fn may_end(&self, mark: &Quarantine) -> bool {
+        mark.class == Class::SequenceGap || !self.decisions.patches_of(mark.partition, mark.offset).is_empty()
     }
 
     /// What a subject's fold in a partition rests on.

@@ -3,7 +3,7 @@
 mod continuous;
 mod report;
 
-use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, io::Write as _, net::SocketAddr, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use tokio::sync::Semaphore;
@@ -12,6 +12,7 @@ use super::{Outcome, console, parts};
 use crate::{
     compare::{
         audit::{Audit, Audited},
+        difference::Difference,
         refold::Selection,
         tail::Offsets,
     },
@@ -135,7 +136,7 @@ async fn one(audit: &Audit, partition: PartitionId) -> anyhow::Result<Audited> {
     audit.partition(&law, partition, Selection::all(), None).await
 }
 
-/// What nothing in the log calls for is found by a walk over the projection; it says nothing where a partition was
+/// What nothing in the log calls for is found by walks over the projection; they say nothing where a partition was
 /// not audited, for what lives there would all seem too much.
 async fn walk(audit: &Audit, verdicts: &mut [(PartitionId, Verdict)]) {
     let cuts: Option<Offsets> = verdicts
@@ -145,11 +146,10 @@ async fn walk(audit: &Audit, verdicts: &mut [(PartitionId, Verdict)]) {
             Verdict::NotRun(_) => None,
         })
         .collect();
-    let Some(cuts) = cuts else { return };
-    match audit.extras(&cuts).await {
-        Ok(mut extras) => {
+    match beyond(audit, cuts.as_ref()).await {
+        Ok(mut found) => {
             for (partition, verdict) in verdicts {
-                if let (Verdict::Ran(audited), Some(found)) = (verdict, extras.remove(partition)) {
+                if let (Verdict::Ran(audited), Some(found)) = (verdict, found.remove(partition)) {
                     for difference in found {
                         audited.tally.add(difference);
                     }
@@ -162,4 +162,19 @@ async fn walk(audit: &Audit, verdicts: &mut [(PartitionId, Verdict)]) {
             }
         }
     }
+}
+
+/// Beyond what the records call for: cells and marks too much, and what follows from cells and marks.
+async fn beyond(
+    audit: &Audit,
+    cuts: Option<&Offsets>,
+) -> anyhow::Result<BTreeMap<PartitionId, Vec<Difference>>> {
+    let mut found = match cuts {
+        Some(cuts) => audit.extras(cuts).await?,
+        None => BTreeMap::new(),
+    };
+    for (partition, differences) in audit.derived(cuts.is_some()).await? {
+        found.entry(partition).or_default().extend(differences);
+    }
+    Ok(found)
 }

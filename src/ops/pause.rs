@@ -67,7 +67,7 @@ pub async fn resume(config: Config, args: Args) -> anyhow::Result<Outcome> {
         anyhow::bail!("{what} is not paused; nothing was changed");
     }
     let act = args.consent.ask(&format!("resume {what}: it is folded on from where it stands"))?;
-    console.record(&Decision::Resumed { generation, topic, act }).await?;
+    console.record(&Decision::Resumed { generation, topic, of: None, act }).await?;
     println!("{what} goes on");
     Ok(Outcome::Well)
 }

@@ -9,29 +9,26 @@
 //! a repeat when its place comes. It is all or nothing: as long as the gap does not close, the cell is the one before
 //! it, so a decision means the same whenever it comes.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    ops::Range,
-};
+mod gap;
+mod patch;
 
-use compact_str::CompactString;
+use std::collections::VecDeque;
 
 use crate::{
     decisions::{Decisions, Patch, Remedy},
     domain::{
         Cell, Class, Effect, Event, Manner, Offset, Parameters, PartitionId, RecordAt, Rejection, Rules,
-        Subject, Time, fold, fold_in, number_due, pass_over,
+        Subject, Time, fold_in,
     },
     source::batch::Stored,
     store::Quarantine,
     wire,
 };
+pub use gap::{Kept, Missing};
+pub use patch::{Past, apply, replacement};
 
-/// A gap closes by itself while no more records than these wait behind it, and no more bytes; past that, only a
-/// decision closes it. Part of the fold: every process counts alike.
-pub const GAP_RECORDS_MAX: usize = 10_000;
-/// See [`GAP_RECORDS_MAX`].
-pub const GAP_BYTES_MAX: usize = 64 << 20;
+use gap::Gap;
+use patch::record_at;
 
 /// What the fold of a subject rests on besides its records.
 #[derive(Debug, Clone, Copy)]
@@ -60,22 +57,6 @@ pub struct Lane {
 struct Hold {
     quarantine: Quarantine,
     gap: Option<Gap>,
-}
-
-/// What waits behind a gap, while it may close by itself; the record with the gap first.
-#[derive(Debug)]
-struct Gap {
-    missing: Missing,
-    records: Vec<Kept>,
-    bytes: usize,
-}
-
-/// The numbers that a gap waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
-    source: CompactString,
-    range: Range<u64>,
-    left: BTreeSet<u64>,
 }
 
 /// What became of a record.
@@ -108,69 +89,6 @@ pub enum Fate {
     SetAside(Rejection),
     /// Its key waits since the record at this offset.
     Waits(Offset),
-}
-
-/// How a record got past.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Past {
-    /// Folded, by the log's event or by the one that replaces it.
-    Folded(Effect),
-    /// Passed over.
-    Skipped,
-}
-
-/// Folds a record into its subject's cell by the patches that it has, in their order; as it stands where none of them
-/// gets past it. Returns how, and by which patch. On `Err` the cell is unchanged.
-pub fn apply<'a>(
-    cell: &mut Option<Cell>,
-    ground: &Ground<'a>,
-    record: &Stored<'_>,
-    read: &Result<Event, Rejection>,
-) -> Result<(Past, Option<&'a Patch>), Rejection> {
-    let at = record_at(ground, record);
-    let home = ground.home();
-    for patch in ground.decisions.patches_of(ground.partition, record.offset) {
-        let folded = match (&patch.remedy, read) {
-            (Remedy::Retry, Ok(event)) => fold(cell, event, &at, home, ground.rules),
-            (Remedy::Accept, Ok(event)) => fold_in(cell, event, &at, home, ground.rules, Manner::AsNew),
-            (Remedy::Retry | Remedy::Accept, Err(rejection)) => Err(rejection.clone()),
-            (Remedy::Skip, read) => {
-                pass_over(cell, ground.subject, read.as_ref().ok(), &at, home, ground.rules);
-                return Ok((Past::Skipped, Some(patch)));
-            }
-            (Remedy::Replace(text), _) => replacement(ground, record, text)
-                .and_then(|event| fold(cell, &event, &at, home, ground.rules)),
-        };
-        if let Ok(effect) = folded {
-            return Ok((Past::Folded(effect), Some(patch)));
-        }
-    }
-    let event = read.as_ref().map_err(Clone::clone)?;
-    Ok((Past::Folded(fold(cell, event, &at, home, ground.rules)?), None))
-}
-
-/// Reads the event that replaces a record, as if it stood there.
-pub fn replacement(ground: &Ground<'_>, record: &Stored<'_>, text: &str) -> Result<Event, Rejection> {
-    let headers = [("content-type", Some(wire::STRUCTURED.as_bytes()))];
-    wire::decode(
-        &wire::Record {
-            topic: ground.partition.topic,
-            offset: record.offset,
-            timestamp: Time::from_millis(record.timestamp_ms),
-            key: Some(ground.subject.as_str().as_bytes()),
-            value: Some(text.as_bytes()),
-            headers: &headers,
-        },
-        ground.parameters,
-    )
-}
-
-fn record_at(ground: &Ground<'_>, record: &Stored<'_>) -> RecordAt {
-    RecordAt {
-        partition: ground.partition,
-        offset: record.offset,
-        timestamp: Time::from_millis(record.timestamp_ms),
-    }
 }
 
 impl Ground<'_> {
@@ -357,113 +275,6 @@ impl Lane {
             let effect = fold_in(&mut self.cell, &event, &at, ground.home(), ground.rules, manner).ok()?;
             Some((at, record, event, effect))
         })
-    }
-}
-
-impl Missing {
-    /// What is missing before an event; `None` where that is nothing, or more than may be waited for.
-    pub fn before(event: &Event, cell: Option<&Cell>, rules: &Rules) -> Option<Missing> {
-        let range = number_due(cell, event, rules)..event.sequence?;
-        let count = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-        (1..=GAP_RECORDS_MAX).contains(&count).then(|| Missing {
-            source: event.source.clone(),
-            left: range.clone().collect(),
-            range,
-        })
-    }
-
-    /// Notes an event behind the gap; tells whether it is one of those missing, and none is missing any more.
-    pub fn is_closed_by(&mut self, event: &Event) -> bool {
-        let one_of_them = event.sequence.is_some_and(|number| self.range.contains(&number));
-        if !one_of_them || event.source != self.source {
-            return false;
-        }
-        self.left.remove(&event.sequence.unwrap_or_default());
-        self.left.is_empty()
-    }
-}
-
-impl Gap {
-    fn new(mut missing: Missing, first: Kept, behind: Vec<Kept>) -> Self {
-        for kept in &behind {
-            if let Some((_, number)) = kept.numbered.as_ref().filter(|(source, _)| *source == missing.source)
-            {
-                missing.left.remove(number);
-            }
-        }
-        let mut records = Vec::with_capacity(behind.len().saturating_add(1));
-        records.push(first);
-        records.extend(behind);
-        let bytes = records.iter().map(Kept::bytes).fold(0, usize::saturating_add);
-        Gap { missing, records, bytes }
-    }
-
-    /// Whether there is room for the record, which is kept then.
-    fn keep(&mut self, record: &Stored<'_>, read: &Result<Event, Rejection>) -> bool {
-        let kept = Kept::new(record, read);
-        self.bytes = self.bytes.saturating_add(kept.bytes());
-        self.records.push(kept);
-        self.records.len() <= GAP_RECORDS_MAX && self.bytes <= GAP_BYTES_MAX
-    }
-}
-
-/// A record that waits.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    offset: Offset,
-    timestamp_ms: i64,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(String, Option<Vec<u8>>)>,
-    numbered: Option<(CompactString, u64)>,
-}
-
-impl Kept {
-    fn new(record: &Stored<'_>, read: &Result<Event, Rejection>) -> Self {
-        let numbered = read.as_ref().ok().and_then(|event| Some((event.source.clone(), event.sequence?)));
-        Kept { numbered, ..Kept::from(record) }
-    }
-
-    /// The record, borrowed.
-    pub fn stored(&self) -> Stored<'_> {
-        Stored {
-            offset: self.offset,
-            timestamp_ms: self.timestamp_ms,
-            key: self.key.as_deref(),
-            value: self.value.as_deref(),
-            headers: self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect(),
-        }
-    }
-
-    /// About how much memory it takes.
-    pub fn bytes(&self) -> usize {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len().saturating_add(value.as_ref().map_or(0, Vec::len)));
-        let parts = [self.key.as_ref().map_or(0, Vec::len), self.value.as_ref().map_or(0, Vec::len)];
-        headers.chain(parts).fold(0, usize::saturating_add)
-    }
-
-    fn bears(&self, source: &str, number: u64) -> bool {
-        self.numbered.as_ref().is_some_and(|(its, bears)| *bears == number && its == source)
-    }
-}
-
-impl From<&Stored<'_>> for Kept {
-    fn from(record: &Stored<'_>) -> Self {
-        Kept {
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
-            headers: record
-                .headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec)))
-                .collect(),
-            numbered: None,
-        }
     }
 }
 

@@ -92,7 +92,8 @@ impl Shared {
         self.homes.store(Arc::new(decisions.homes));
         if let Origin::Seed { digest } = &self.birth.origin {
             let reason = format!(
-                "the store has lost generation {}, which began from a snapshot: import the one with digest {digest}                  again with `rebuild start --seed FILE`",
+                "generation {0} is not in the store, and began from a snapshot: import the one with digest {digest} \
+                 with `rebuild start --generation {0} --seed FILE`",
                 self.generation.0
             );
             return Err(StoreError::Transient { reason });
@@ -222,6 +223,8 @@ pub async fn start(
     until_answered("store", || give_birth(store.as_ref(), &known)).await?;
     let retired = Arc::new(AtomicBool::new(false));
     tokio::spawn(stop_when_retired(generation, followed.clone(), stop.clone(), Arc::clone(&retired)));
+    let (again, own) = (followed.clone(), producer.clone());
+    tokio::spawn(pause::take_back(cluster.clone(), own, generation, again, stop.clone()));
     let half_beat = Duration::from_millis(config.projector.heartbeat_ms.max(2).div_euclid(2));
     let (watched, _) = watermarks::spawn(&cluster, birth.counts(), half_beat, stop.clone())?;
     let (handle, prepared) = poller::prepare();

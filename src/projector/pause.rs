@@ -1,12 +1,22 @@
 //! Standing still because an operator said so: nothing is folded, the heartbeat goes on.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    decisions::{Act, Decisions, Pause},
+    decisions::{self, Act, Decision, Decisions, Pause},
     domain::Topic,
+    source::{Cluster, producer::Producer},
     store::Generation,
 };
+
+/// How long to wait where no lease runs.
+const IDLE: Duration = Duration::from_hours(1);
 
 /// What an owner knows of the pauses of its topic.
 #[derive(Debug, Default)]
@@ -37,6 +47,64 @@ impl Pauses {
         let until = now.checked_add(Duration::from_millis(lease_ms)).unwrap_or(now);
         self.leases.push((pause.act.clone(), until));
         now < until
+    }
+}
+
+/// Takes back what a command held for a moment and did not take back itself: it was killed. Every owner has gone on when
+/// the lease was over; but whoever starts later counts it from then, and would stand still once more.
+pub(super) async fn take_back(
+    cluster: Cluster,
+    producer: Producer,
+    generation: Generation,
+    mut decisions: watch::Receiver<Arc<Decisions>>,
+    stop: CancellationToken,
+) {
+    let mut leases = Leases::default();
+    loop {
+        let known = Arc::clone(&decisions.borrow_and_update());
+        let (over, next) = leases.over(&known, generation, Instant::now());
+        for (topic, act) in over {
+            let decision = Decision::Resumed { generation, topic, of: Some(act.clone()), act };
+            if let Err(error) = decisions::record(&cluster, &producer, &decision).await {
+                tracing::warn!(%error, "a hold whose lease is over is not taken back yet");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(next) => {}
+            changed = decisions.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Leases that run, each with its end.
+#[derive(Debug, Default)]
+struct Leases(Vec<(Option<Topic>, Act, Instant)>);
+
+impl Leases {
+    /// Those that are over, and how long until the next one is. One that is over is told again after as long again,
+    /// where it still stands by then.
+    fn over(
+        &mut self,
+        decisions: &Decisions,
+        generation: Generation,
+        now: Instant,
+    ) -> (Vec<(Option<Topic>, Act)>, Duration) {
+        let (mut running, mut over) = (Vec::new(), Vec::new());
+        for ((of, topic), pause) in &decisions.paused {
+            let Some(lease_ms) = pause.lease_ms.filter(|_| *of == generation) else { continue };
+            let known = self.0.iter().find(|(part, act, _)| part == topic && *act == pause.act);
+            let anew = now.checked_add(Duration::from_millis(lease_ms)).unwrap_or(now);
+            let mut until = known.map_or(anew, |(.., until)| *until);
+            if until <= now {
+                over.push((*topic, pause.act.clone()));
+                until = anew;
+            }
+            running.push((*topic, pause.act.clone(), until));
+        }
+        let next = running.iter().map(|(.., until)| until.saturating_duration_since(now)).min();
+        self.0 = running;
+        (over, next.unwrap_or(IDLE))
     }
 }
 
@@ -75,7 +143,7 @@ mod tests {
         assert_eq!(look(&decisions, Topic::Payment), None);
         decisions.adopt(paused(None, None, act(0)));
         assert_eq!(look(&decisions, Topic::Payment), Some(told.clone()));
-        let resumed = |topic| Decision::Resumed { generation: GENERATION, topic, act: act(1) };
+        let resumed = |topic| Decision::Resumed { generation: GENERATION, topic, of: None, act: act(1) };
         decisions.adopt(resumed(Some(Topic::Payment)));
         assert_eq!(look(&decisions, Topic::Payment), Some(told), "the whole stands still");
         decisions.adopt(resumed(None));
@@ -94,5 +162,32 @@ mod tests {
         assert_eq!([0, 999, 1_000, 5_000].map(|at| look(&decisions, at)), [true, true, false, false]);
         decisions.adopt(paused(None, Some(1_000), act(7)));
         assert_eq!([6_000, 6_999, 7_000].map(|at| look(&decisions, at)), [true, true, false]);
+    }
+
+    #[test]
+    fn a_lease_that_is_over_is_taken_back_once_and_never_what_was_decided_since() {
+        let (mut decisions, mut leases) = (Decisions::default(), Leases::default());
+        let now = Instant::now();
+        let topic = Some(Topic::Ledger);
+        decisions.adopt(paused(topic, Some(1_000), act(0)));
+        decisions.adopt(paused(Some(Topic::Payment), None, act(0)));
+        let mut over = |decisions: &Decisions, after_ms| {
+            let (over, next) = leases.over(decisions, GENERATION, now + Duration::from_millis(after_ms));
+            (over, u64::try_from(next.as_millis()).unwrap())
+        };
+        assert_eq!(over(&decisions, 0), (vec![], 1_000));
+        assert_eq!(over(&decisions, 999), (vec![], 1));
+        assert_eq!(over(&decisions, 1_000), (vec![(topic, act(0))], 1_000));
+        assert_eq!(over(&decisions, 1_500), (vec![], 500));
+        // The command lives, and holds on; and an operator pauses it for good before that is taken back.
+        decisions.adopt(paused(topic, Some(1_000), act(7)));
+        assert_eq!(over(&decisions, 1_600), (vec![], 1_000));
+        decisions.adopt(paused(topic, None, act(8)));
+        let resumed = |of| Decision::Resumed { generation: GENERATION, topic, of, act: act(9) };
+        decisions.adopt(resumed(Some(act(7))));
+        assert_eq!(decisions.paused.len(), 2, "it is another's by now");
+        assert_eq!(over(&decisions, 9_000), (vec![], u64::try_from(IDLE.as_millis()).unwrap()));
+        decisions.adopt(resumed(None));
+        assert_eq!(decisions.paused.len(), 1);
     }
 }

@@ -10,12 +10,15 @@ use crate::{
     domain::{Cell, Checkpoint, Offset, PartitionId},
     store::{
         Generation,
-        redis::{RedisStore, seed::Planted},
+        redis::{
+            RedisStore,
+            seed::{Import, ImportError, Planted},
+        },
     },
 };
 
-/// How many subjects go to the store at once.
-const PAGE: usize = 500;
+/// How many subjects go to the store at once: Redis is held for about a millisecond.
+const PAGE: usize = 200;
 
 /// A file that was read whole, and found to be a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,16 @@ pub struct Opened {
     pub subjects: u64,
     /// The SHA-256 at its end.
     pub digest: String,
+}
+
+/// What became of an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Imported {
+    /// The generation holds what the file does.
+    Done,
+    /// Another process fills it, or did until a moment ago: look again whether it has positions.
+    Elsewhere,
 }
 
 /// Reads a file whole: its digest, every item, every cell. Nothing is changed.
@@ -67,10 +80,28 @@ impl Opened {
         self.checkpoints.iter().map(|(partition, checkpoint)| (*partition, checkpoint.next)).collect()
     }
 
-    /// Fills a generation that nobody reads and nobody feeds: what it held before is deleted, the positions are
-    /// written last. So whatever was begun and not finished has no position, and is begun again.
-    pub async fn import(&self, store: &RedisStore, generation: Generation) -> anyhow::Result<()> {
-        store.clear(generation).await.context("what the generation held before cannot be deleted")?;
+    /// Fills a generation that has no positions, so that nobody feeds it: what it held before is deleted, the positions
+    /// are written last. So whatever was begun and not finished has none, and is begun again; what has them is left
+    /// as it is.
+    pub async fn import(&self, store: &RedisStore, generation: Generation) -> anyhow::Result<Imported> {
+        let begun = store.import(generation).await.context("the store does not answer")?;
+        let Some(import) = begun else { return Ok(Imported::Elsewhere) };
+        // Looked at when nobody else can write them any more.
+        let positions = store.positions(generation).await.context("the store does not answer")?;
+        let filled = async {
+            if positions.is_empty() { self.fill(import).await } else { Ok(import.place(&[]).await?) }
+        };
+        match filled.await {
+            Ok(()) => Ok(Imported::Done),
+            Err(error) => match error.downcast_ref() {
+                Some(ImportError::TakenOver) => Ok(Imported::Elsewhere),
+                Some(ImportError::Store(_)) | None => Err(error),
+            },
+        }
+    }
+
+    async fn fill(&self, import: Import<'_>) -> anyhow::Result<()> {
+        import.clear().await.context("what the generation held before cannot be deleted")?;
         let mut reader = Reader::open(&self.path)?;
         let mut page = Vec::with_capacity(PAGE);
         loop {
@@ -89,16 +120,16 @@ impl Opened {
                 Item::Head(_) | Item::At(_) => {}
             }
             if page.len() >= PAGE {
-                store.plant(generation, &page).await.context("the store does not take the snapshot")?;
+                import.plant(&page).await.context("the store does not take the snapshot")?;
                 page.clear();
             }
         }
-        store.plant(generation, &page).await.context("the store does not take the snapshot")?;
+        import.plant(&page).await.context("the store does not take the snapshot")?;
         let positions: Vec<_> = self
             .checkpoints
             .iter()
             .map(|(partition, at)| (*partition, Checkpoint { complete: false, ..*at }))
             .collect();
-        store.place(generation, &positions).await.context("the store does not take the positions")
+        import.place(&positions).await.context("the store does not take the positions")
     }
 }

@@ -10,6 +10,7 @@
 //! | `{bp}:g1:qa:<account>`, `:qc:<customer>` | hashes: partition → quarantine as JSON |
 //! | `{bp}:g1:qd:<customer>` | hash: `<account>/<partition>` → quarantine of an account with a due |
 //! | `{bp}:g1:qi:<partition>` | hash: key → quarantine; what an owner loads when it claims |
+//! | `{bp}:g1.import` | while the generation is filled from a snapshot: by which import |
 //! | `{bp}:u:<day>:<caller>:<account>` | reads of a day that are limited; the caller as a digest |
 //!
 //! The prefix carries one hash tag, so that all keys share a slot. Ids hold no colon and no slash, hence a
@@ -20,7 +21,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::{CellKey, Generation, Position, Quota, Token};
+use super::{CellKey, Derived, Generation, Position, Quota, Token};
 use crate::domain::{AccountId, Checkpoint, CustomerId, PartitionId, Topic};
 
 /// The keys of one generation.
@@ -58,6 +59,11 @@ pub fn active(prefix: &str) -> String {
 /// The list of generations that are fed.
 pub fn live(prefix: &str) -> String {
     format!("{prefix}:live")
+}
+
+/// The mark of the import that fills a generation; no key of the generation itself.
+pub fn import(prefix: &str, generation: Generation) -> String {
+    format!("{prefix}:g{}.import", generation.0)
 }
 
 /// The count of a caller's reads of an account on a day. Ids of callers hold anything: a digest does not.
@@ -98,6 +104,17 @@ impl Keys {
             Name::Index(partition) => self.index(*partition),
             Name::Positions => self.positions(),
             Name::States => self.states(),
+        }
+    }
+
+    /// The key of a derived entry, and the member of the set or the field of the hash that it is.
+    pub fn derived(&self, entry: &Derived) -> (String, String) {
+        match entry {
+            Derived::Owing { customer, account } => (self.owing(customer), account.as_str().to_owned()),
+            Derived::Told { customer, account, partition } => {
+                (self.due_quarantine(customer), due_field(account, *partition))
+            }
+            Derived::Index { subject, partition } => (self.index(*partition), subject.as_str().to_owned()),
         }
     }
 
@@ -309,6 +326,8 @@ mod tests {
             assert_eq!(keys.key(&name), key);
             assert_eq!(keys.name(key), Some(name));
         }
+        let import = import("{bp}", Generation(12));
+        assert!(!keys.owns(&import), "{import}");
         for foreign in ["{bp}:g1:pos", "{bp}:g12:x:y", "{bp}:g12:a:b:c", "{bp}:g12:qi:ledger", "{bp}:active"]
         {
             assert_eq!(keys.name(foreign), None, "{foreign}");

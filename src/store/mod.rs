@@ -66,6 +66,34 @@ pub struct Owing {
     pub account: AccountId,
 }
 
+/// An entry beside the cells that follows from one of them, or from the marks of its key: it serves to find them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Derived {
+    /// Of the set of the accounts on which a customer owes: follows from the account's cell.
+    Owing {
+        /// Whose set.
+        customer: CustomerId,
+        /// What it names.
+        account: AccountId,
+    },
+    /// Of the marks by which a customer's readers are told: follows from the account's cell and its mark.
+    Told {
+        /// Whose readers.
+        customer: CustomerId,
+        /// On which account the customer owes.
+        account: AccountId,
+        /// Where that is on hold.
+        partition: PartitionId,
+    },
+    /// Of a partition's index of keys on hold: follows from the subject's mark.
+    Index {
+        /// Whose key.
+        subject: Subject,
+        /// Where it is on hold.
+        partition: PartitionId,
+    },
+}
+
 /// A key on hold in one partition.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Quarantine {

@@ -1,6 +1,9 @@
 //! The audit: every balance recomputed from the log and compared with what is served, while both go on.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use balance_projector::ops::generate::Args;
 use serde_json::{Value, json};
@@ -109,6 +112,51 @@ fn an_audit_finds_a_planted_cent_a_missing_cell_and_an_extra_one_under_load_and_
 }
 
 #[test]
+fn an_audit_finds_what_follows_from_cells_and_marks_missing_or_too_much_under_load_and_nothing_else() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    plant::subjects(&topics, &Producer::new(broker, Partitioner::Librdkafka));
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    // Customers come to owe on accounts, and keys are put on hold, all the time.
+    let args = Args {
+        events: 10_000_000,
+        accounts: 20_000,
+        customers: 3_000,
+        poison: 20_000,
+        seed: 42,
+        prefix: "busy-".to_owned(),
+        ..Args::default()
+    };
+    let load = Load::start(broker, &topics, &args, 1_500);
+    std::thread::sleep(Duration::from_secs(2));
+    let (status, report) = audit(&topics, &redis, &[]);
+    assert_eq!((status, &report["verdict"]), (Some(0), &json!("agrees")), "{report:#}");
+
+    let planted = plant::derived(&redis, 1);
+    // Little memory: several passes over each partition.
+    for arguments in [&[][..], &["--memory", "1"]] {
+        let (status, report) = audit(&topics, &redis, arguments);
+        assert_eq!((status, &report["verdict"]), (Some(1), &json!("differs")), "{report:#}");
+        assert_eq!(plant::found(&report), planted, "{report:#}");
+        let mut kinds = BTreeMap::<String, u64>::new();
+        for partition in report["partitions"].as_array().unwrap() {
+            for (kind, count) in partition["kinds"].as_object().unwrap() {
+                *kinds.entry(kind.clone()).or_default() += count.as_u64().unwrap();
+            }
+        }
+        let expected = [("index", 2), ("owing", 3), ("quarantine", 3), ("told", 2)];
+        assert_eq!(kinds, expected.map(|(kind, count)| (kind.to_owned(), count)).into(), "{report:#}");
+        let lost = report["first"].as_array().unwrap().iter().find(|d| d["id"] == "lone-c").unwrap();
+        let field = json!([{ "field": "account lone, which its cell calls for", "projection": null, "log": "named" }]);
+        assert_eq!(lost["fields"], field);
+    }
+    load.stop();
+    assert!(product.stop().success());
+}
+
+#[test]
 fn an_audit_that_could_not_run_says_so_and_does_not_pass() {
     let broker = kafka::shared();
     let topics = broker.topics(2);
@@ -170,11 +218,19 @@ fn a_continuous_audit_finds_what_is_planted_and_tells_it_in_its_metrics() {
         if agreeing >= 4 && subjects >= 4 { Ok(()) } else { Err(format!("{agreeing}, {subjects}")) }
     });
     assert_eq!(metric("audit_differences_total"), Ok(0));
-    plant::amount(&redis, &plant::account(1, "idle-2"), 12_345_678, 12_345_679);
-    eventually(Duration::from_secs(120), || match metric("audit_differences_total") {
-        Ok(differences) if differences > 0 => Ok(()),
-        other => Err(other),
+    // What no subject calls for is drawn from the projection.
+    redis.command::<()>(&["SADD", "{bp}:g1:d:idle-d", "idle-1"]);
+    eventually(Duration::from_secs(120), || {
+        let log = audit.process.log();
+        if log.contains("customer idle-d: owing") { Ok(()) } else { Err(log) }
     });
+    redis.command::<()>(&["SREM", "{bp}:g1:d:idle-d", "idle-1"]);
+    plant::amount(&redis, &plant::account(1, "idle-2"), 12_345_678, 12_345_679);
+    eventually(Duration::from_secs(120), || {
+        let log = audit.process.log();
+        if log.contains("account idle-2: balance") { Ok(()) } else { Err(log) }
+    });
+    assert!(metric("audit_differences_total").is_ok_and(|differences| differences >= 2));
     assert!(audit.process.log().contains("the projection differs from the log"));
     assert!(audit.stop().success());
     assert!(product.stop().success());

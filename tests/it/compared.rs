@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use balance_projector::ops::generate::Args;
+use balance_projector::{
+    domain::{PartitionId, Topic},
+    ops::generate::Args,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -122,6 +125,139 @@ fn a_comparison_finds_a_planted_cent_a_missing_cell_and_an_extra_one_under_load_
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     nothing_is_held(broker, &topics);
     load.stop();
+    assert!(rebuild.stop().success());
+    assert!(product.stop().success());
+}
+
+#[test]
+fn a_comparison_finds_what_follows_from_cells_and_marks_missing_or_too_much_under_load_and_nothing_else() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let folder = Folder::new("compared");
+    plant::subjects(&topics, &Producer::new(broker, Partitioner::Librdkafka));
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    // Customers come to owe on accounts, and keys are put on hold, all the time.
+    let args = Args {
+        events: 10_000_000,
+        accounts: 20_000,
+        customers: 3_000,
+        poison: 20_000,
+        seed: 62,
+        prefix: "busy-".to_owned(),
+        ..Args::default()
+    };
+    let load = Load::start(broker, &topics, &args, 1_500);
+    let rebuild = rebuilt(&topics, &redis);
+    let (status, report) = compared(&topics, &redis, &[]);
+    assert_eq!((status, &report["differences"]), (Some(0), &json!(0)), "{report:#}");
+
+    let planted = plant::derived(&redis, 2);
+    let (status, report) = compared(&topics, &redis, &[]);
+    assert_eq!((status, plant::found(&report)), (Some(1), planted), "{report:#}");
+    let kinds = json!({ "owing": 3, "told": 2, "index": 2, "quarantine": 3 });
+    assert_eq!((&report["differences"], &report["kinds"]), (&json!(10), &kinds));
+    let lost = report["first"].as_array().unwrap().iter().find(|d| d["id"] == "lone-c").unwrap();
+    let field = json!([{
+        "field": "account lone, which its cell calls for", "generation 1": "named", "generation 2": null
+    }]);
+    assert_eq!(lost["fields"], field);
+    let at = |side: &str| lost["positions"][side]["applied"].as_str().unwrap().to_owned();
+    assert!(at("generation 2").starts_with(&format!("{}/", topics.ledger)), "{lost}");
+    assert_eq!(at("generation 1"), at("generation 2"));
+
+    let expected = folder.join("expected");
+    let named = "customer free-c owing\ncustomer lone-c owing\ncustomer held-c told\ncustomer free-c told\n\
+                 account held-2 index\naccount free-2 index\naccount held-3 quarantine\n\
+                 account free-1 quarantine\ncustomer held-d quarantine\n";
+    std::fs::write(&expected, named).unwrap();
+    let (status, report) = compared(&topics, &redis, &["--expect", expected.to_str().unwrap()]);
+    assert_eq!((status, &report["differences"], &report["expected"]), (Some(0), &json!(0), &json!(10)));
+    load.stop();
+    nothing_is_held(broker, &topics);
+    assert!(rebuild.stop().success());
+    assert!(product.stop().success());
+}
+
+#[test]
+fn what_is_wrong_beside_the_cells_of_the_served_generation_is_told_too() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    plant::subjects(&topics, &Producer::new(broker, Partitioner::Librdkafka));
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let rebuild = rebuilt(&topics, &redis);
+    redis.command::<()>(&["DEL", "{bp}:g1:d:lone-c"]);
+    for generation in [1, 2] {
+        let set = format!("{{bp}}:g{generation}:d:free-c");
+        redis.command::<()>(&["SADD", &set, "nobody"]);
+    }
+    let (status, report) = compared(&topics, &redis, &[]);
+    let found: BTreeSet<_> =
+        report["first"].as_array().unwrap().iter().map(|d| d["fields"].to_string()).collect();
+    let both = json!([{
+        "field": "account nobody, which its cell does not call for",
+        "generation 1": "named", "generation 2": "named"
+    }]);
+    let served = json!([{
+        "field": "account lone, which its cell calls for", "generation 1": null, "generation 2": "named"
+    }]);
+    assert_eq!((status, found), (Some(1), [both.to_string(), served.to_string()].into()), "{report:#}");
+    assert!(rebuild.stop().success());
+    assert!(product.stop().success());
+}
+
+#[test]
+fn a_comparison_that_is_killed_leaves_nothing_held_and_is_done_again() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    plant::subjects(&topics, &producer);
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let rebuild = rebuilt(&topics, &redis);
+    // What differs is looked at again for seconds: time to be killed in.
+    redis.command::<()>(&["SADD", "{bp}:g2:d:lone-c", "nobody"]);
+    let two = balance_projector::store::Generation(2);
+    let killed = || {
+        let arguments = ["rebuild", "compare", "--as", "jana"];
+        let comparison = Product::start_with(&arguments, &topics, &redis.url(), &Settings::default());
+        eventually(Duration::from_secs(60), || {
+            let states = compare::dump_of(&redis.url(), two).states;
+            let stands = states.values().all(|state| state.paused.is_some());
+            if stands { Ok(()) } else { Err((states, comparison.process.log())) }
+        });
+        comparison.kill();
+        let decisions = compare::decisions(broker, &topics);
+        let held: Vec<_> = decisions.paused.values().map(|pause| pause.lease_ms).collect();
+        assert_eq!(held, [Some(30_000); 2]);
+        assert!(decisions.comparisons.is_empty(), "{:?}", decisions.comparisons);
+    };
+
+    killed();
+    // It goes on by itself, and nobody who starts later stands still for it once more.
+    let (partition, offset) = producer.put(&events::booked(&topics, "free-1", "later", "-1", None));
+    let ledger = PartitionId { topic: Topic::Ledger, partition };
+    eventually(Duration::from_secs(60), || {
+        let next = compare::dump_of(&redis.url(), two).positions[&ledger].checkpoint.next.0;
+        if next > offset { Ok(()) } else { Err(next) }
+    });
+    eventually(Duration::from_secs(60), || {
+        let paused = compare::decisions(broker, &topics).paused;
+        if paused.is_empty() { Ok(()) } else { Err(paused) }
+    });
+
+    // Whoever does not wait for that compares at once.
+    killed();
+    let (status, report) = compared(&topics, &redis, &[]);
+    assert_eq!((status, &report["kinds"]), (Some(1), &json!({ "owing": 1 })), "{report:#}");
+    nothing_is_held(broker, &topics);
+    redis.command::<()>(&["SREM", "{bp}:g2:d:lone-c", "nobody"]);
+    assert_eq!(compared(&topics, &redis, &[]).0, Some(0));
+    assert_eq!(compare::decisions(broker, &topics).comparisons[&two].differences, 0);
     assert!(rebuild.stop().success());
     assert!(product.stop().success());
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use balance_projector::{
-    decisions::{Act, Comparison, Decision},
+    decisions::{Act, Comparison, Decision, Origin},
     domain::{PartitionId, Time, Topic},
     ops::generate::Args,
     store::Generation,
@@ -449,6 +449,60 @@ fn a_log_whose_head_is_gone_is_named_and_taken_up_where_it_starts_with_its_cut_s
     assert_eq!((answer.status, answer.header("Projection-Incomplete-Since")), (200, None));
     assert!(reader.stop().success());
     assert!(rebuild.stop().success());
+}
+
+#[test]
+fn a_log_whose_head_is_gone_makes_a_first_generation_from_where_it_starts() {
+    let deployed = Deployment::new(2);
+    let put = |partition: i32, record: Outgoing| {
+        deployed.producer.put(&Outgoing { partition: Some(partition), ..record });
+    };
+    let topics = &deployed.topics;
+    put(0, events::booked(topics, "cut", "e1", "5", None));
+    put(0, events::opened(topics, "begun", &["CZK"], None));
+    put(0, events::booked(topics, "begun", "e3", "7", None));
+    put(0, events::booked(topics, "cut", "e4", "8", None));
+    put(1, events::booked(topics, "a1", "e5", "9", Some("debtor")));
+    put(0, events::profile(topics, "debtor", "Debtor", "1.5"));
+    deployed.broker.delete_records_before(&topics.ledger, 0, 1);
+
+    // Neither the store nor the decisions topic knows anything.
+    for (arguments, says) in [
+        (&["project"][..], "begin with `rebuild start` from a snapshot or from where the log starts"),
+        (&["rebuild", "start", "--yes", "--as", "jana"], "`--seed FILE` or `--from log-start` does"),
+        (
+            &["rebuild", "start", "--from", "beginning", "--yes", "--as", "jana"],
+            "`--seed FILE` or `--from log-start` does",
+        ),
+    ] {
+        let refusal = deployed.command(1, arguments);
+        assert!(refusal.contains(says), "{refusal}");
+    }
+    assert!(compare::decisions(deployed.broker, topics).births.is_empty(), "nothing was changed");
+    assert_eq!(deployed.keys_of(ONE), 0, "nothing was changed");
+
+    let arguments = ["rebuild", "start", "--from", "log-start", "--yes", "--as", "jana"];
+    let killed = deployed.start(&arguments);
+    eventually(WITHIN, || {
+        let births = compare::decisions(deployed.broker, topics).births.len();
+        if births == 1 { Ok(()) } else { Err(births) }
+    });
+    killed.kill();
+    // Complete or not by then: it is the first one that is served, and no other begins.
+    let product = deployed.start(&["run"]);
+    product.ready();
+    let births = compare::decisions(deployed.broker, topics).births;
+    assert_eq!(births.keys().copied().collect::<Vec<_>>(), [ONE]);
+    assert!(births[&ONE].active && births[&ONE].origin == Origin::LogStart, "{births:?}");
+    assert_eq!(deployed.served(), "1");
+    // 7 since it was opened; 8 of 5 + 8 is not told; no record of the other partition is gone.
+    for (account, status) in [("begun", 200), ("cut", 503), ("a1", 200), ("a0", 503)] {
+        let answer = http::account(product.views, account).unwrap();
+        assert_eq!(answer.status, status, "{account}: {answer:?}");
+    }
+    let answer = http::customer(product.views, "debtor").unwrap();
+    assert_eq!(answer.status, 503, "an account of the debtor may be among what is gone: {answer:?}");
+    assert!(product.stop().success());
 }
 
 #[test]

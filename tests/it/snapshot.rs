@@ -1,19 +1,32 @@
 //! Snapshots: a generation in a file, and back, with nothing lost between.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use balance_projector::{
     config,
+    domain::{AccountId, Checkpoint, Offset, PartitionId, Subject, Topic},
     ops::generate::Args,
-    snapshot,
-    store::{Generation, contents::Contents, redis::RedisStore},
+    snapshot::{self, Imported},
+    store::{
+        Generation,
+        contents::Contents,
+        redis::{
+            RedisStore,
+            seed::{ImportError, Planted},
+        },
+    },
 };
 use serde_json::Value;
 
 use crate::support::{
-    Folder, compare, eventually,
+    Folder, compare, events, eventually, http,
     kafka::{self, Topics},
-    load::Load,
+    load::{self, Load},
+    produce::{Partitioner, Producer},
     product::{self, Product, Settings},
     redis,
 };
@@ -51,11 +64,25 @@ fn imported(file: &Path) -> Contents {
     runtime.block_on(async {
         let store = store(&redis);
         let opened = snapshot::open(file).unwrap();
-        opened.import(&store, Generation(2)).await.unwrap();
+        assert_eq!(opened.import(&store, Generation(2)).await.unwrap(), Imported::Done);
         // Twice is as good as once.
-        opened.import(&store, Generation(2)).await.unwrap();
+        assert_eq!(opened.import(&store, Generation(2)).await.unwrap(), Imported::Done);
         store.dump(Generation(2)).await.unwrap()
     })
+}
+
+/// `rebuild start` onto a snapshot.
+fn seed(file: &Path) -> [&str; 7] {
+    ["rebuild", "start", "--yes", "--as", "jana", "--seed", file.to_str().unwrap()]
+}
+
+#[track_caller]
+fn is_complete(rebuild: &Product, generation: u32) {
+    let said = format!("generation {generation} is complete");
+    eventually(Duration::from_secs(120), || {
+        let log = rebuild.process.log();
+        if log.contains(&said) { Ok(()) } else { Err(log) }
+    });
 }
 
 /// What waits is counted with the account: how far with its customers too depends on how it was batched.
@@ -110,7 +137,8 @@ fn a_snapshot_taken_under_load_is_the_log_up_to_its_cut() {
     let seeded = redis::Server::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        snapshot::open(&file).unwrap().import(&store(&seeded), Generation(1)).await.unwrap();
+        let imported = snapshot::open(&file).unwrap().import(&store(&seeded), Generation(1)).await;
+        assert_eq!(imported.unwrap(), Imported::Done);
     });
     compare::generation_up_to_the_checkpoints(broker, &topics, &log, &seeded.url(), Generation(1));
     compare::whole(broker, &topics, &redis.url());
@@ -188,13 +216,7 @@ fn what_is_exported_flushed_and_seeded_compares_as_equal() {
     let bytes = std::fs::read(&file).unwrap();
     let broken = folder.join("broken.snapshot");
     std::fs::write(&broken, &bytes[..bytes.len() - 7]).unwrap();
-    let start = |file: &Path| {
-        let file = file.to_str().unwrap().to_owned();
-        ["rebuild", "start", "--yes", "--as", "jana", "--seed"].map(str::to_owned).into_iter().chain([file])
-    };
-    let arguments: Vec<String> = start(&broken).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let refused = product::command(&topics, &redis.url(), &arguments);
+    let refused = product::command(&topics, &redis.url(), &seed(&broken));
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("cut short or altered"), "{refused:?}");
     assert_eq!(compare::decisions(broker, &topics).births.len(), 1);
@@ -202,18 +224,186 @@ fn what_is_exported_flushed_and_seeded_compares_as_equal() {
     // More events than the snapshot knows.
     Load::start(broker, &topics, &Args { events: 1_000, poison: 10, ..busy(55) }, 20_000).finish();
     compare::whole(broker, &topics, &redis.url());
-    let arguments: Vec<String> = start(&file).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let seeded = Product::start_with(&arguments, &topics, &redis.url(), &Settings::default());
-    eventually(Duration::from_secs(120), || {
-        let log = seeded.process.log();
-        if log.contains("generation 2 is complete") { Ok(()) } else { Err(log) }
-    });
+    let seeded = Product::start_with(&seed(&file), &topics, &redis.url(), &Settings::default());
+    is_complete(&seeded, 2);
     let compared = product::command(&topics, &redis.url(), &["rebuild", "compare", "--json", "--as", "jana"]);
     let report: Value = serde_json::from_slice(&compared.stdout).unwrap();
     assert_eq!((compared.status.code(), &report["differences"]), (Some(0), &0.into()), "{report:#}");
     let log = compare::Log::read(broker, &topics);
     compare::generation_up_to_the_checkpoints(broker, &topics, &log, &redis.url(), Generation(2));
     assert!(seeded.stop().success());
+    assert!(product.stop().success());
+}
+
+/// The subjects of a generation that the store holds.
+fn cells(redis: &redis::Server, generation: u32) -> BTreeSet<String> {
+    let accounts = redis.command::<BTreeSet<String>>(&["KEYS", &format!("{{bp}}:g{generation}:a:*")]);
+    let customers = redis.command::<BTreeSet<String>>(&["KEYS", &format!("{{bp}}:g{generation}:c:*")]);
+    accounts.union(&customers).cloned().collect()
+}
+
+/// Begins to fill a generation, and kills that in the middle: the store takes no writes from then on.
+#[track_caller]
+fn killed_in_the_middle(topics: &Topics, redis: &redis::Server, file: &Path, generation: u32) {
+    let import = Product::start_with(&seed(file), topics, &redis.url(), &Settings::default());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while cells(redis, generation).is_empty() {
+        assert!(Instant::now() < deadline, "{}", import.process.log());
+    }
+    redis.command::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    import.kill();
+    redis.command::<()>(&["CLIENT", "UNPAUSE"]);
+    let positions: u64 = redis.command(&["EXISTS", &format!("{{bp}}:g{generation}:pos")]);
+    assert_eq!(positions, 0, "it was over already");
+}
+
+#[test]
+fn an_import_that_is_killed_is_never_folded_onto_and_is_done_again() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let folder = Folder::new("snapshot");
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let many =
+        Args { events: 20_000, accounts: 20_000, customers: 10_000, history: 0, poison: 40, ..busy(56) };
+    load::all_at_once(broker, &topics, &many);
+    compare::whole(broker, &topics, &redis.url());
+    let file = folder.join("seed.snapshot");
+    export(&topics, &redis, &file);
+    load::all_at_once(broker, &topics, &Args { events: 1_000, poison: 10, ..busy(57) });
+
+    killed_in_the_middle(&topics, &redis, &file, 2);
+    let half = cells(&redis, 2);
+    assert!(half.len() < cells(&redis, 1).len(), "{} cells", half.len());
+    // Whoever feeds it without the file waits, and changes nothing.
+    let config = "generation = 2\n".to_owned();
+    let feeds = Settings { head: config, ..Settings::default() };
+    let waits = Product::start("project", &topics, &redis.url(), &feeds);
+    eventually(Duration::from_secs(60), || {
+        let log = waits.process.log();
+        if log.contains("--generation 2 --seed FILE") { Ok(()) } else { Err(log) }
+    });
+    assert_eq!((cells(&redis, 2), redis.command::<u64>(&["EXISTS", "{bp}:g2:pos"])), (half, 0));
+
+    // Two at once: one of them fills it, and both feed it.
+    let again =
+        [(); 2].map(|()| Product::start_with(&seed(&file), &topics, &redis.url(), &Settings::default()));
+    for again in &again {
+        is_complete(again, 2);
+    }
+    let log = compare::Log::read(broker, &topics);
+    compare::folded_into(&log, &redis.url(), Generation(2));
+    compare::generation_up_to_the_checkpoints(broker, &topics, &log, &redis.url(), Generation(2));
+    let filled = again.iter().filter(|again| again.process.log().contains("subjects from the snapshot"));
+    assert_eq!(filled.count(), 1);
+    let births = compare::decisions(broker, &topics).births;
+    assert_eq!(births.keys().copied().collect::<Vec<_>>(), [Generation(1), Generation(2)]);
+    for one in again {
+        assert!(one.stop().success());
+    }
+    assert!(waits.stop().success());
+    assert!(product.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_another_one_took_over_changes_nothing_any_more() {
+    let redis = redis::Server::start();
+    let store = store(&redis);
+    let generation = Generation(2);
+    let planted = |value: &str| {
+        let subject = Subject::Account(AccountId::parse("A1").unwrap());
+        let cell = Some(value.as_bytes().to_vec());
+        [Planted { subject, cell, quarantines: Vec::new(), customers: Vec::new() }]
+    };
+    let stored = || redis.command::<Option<String>>(&["GET", "{bp}:g2:a:A1"]);
+    let dead = store.import(generation).await.unwrap().expect("nobody else imports");
+    dead.plant(&planted("half")).await.unwrap();
+    assert!(store.import(generation).await.unwrap().is_none(), "one at a time");
+    // As after its lease.
+    redis.command::<()>(&["DEL", "{bp}:g2.import"]);
+    let other = store.import(generation).await.unwrap().expect("it is over");
+    other.clear().await.unwrap();
+    assert_eq!(stored(), None);
+    other.plant(&planted("whole")).await.unwrap();
+    let at = (PartitionId { topic: Topic::Ledger, partition: 0 }, Checkpoint::born(Offset(7)));
+    assert_eq!(dead.clear().await, Err(ImportError::TakenOver));
+    assert_eq!(dead.plant(&planted("half")).await, Err(ImportError::TakenOver));
+    assert!(store.positions(generation).await.unwrap().is_empty());
+    other.place(&[at]).await.unwrap();
+    assert_eq!(dead.plant(&planted("half")).await, Err(ImportError::TakenOver));
+    assert_eq!(dead.place(&[]).await, Err(ImportError::TakenOver));
+    let positions = store.positions(generation).await.unwrap();
+    assert_eq!((positions[&at.0].checkpoint, stored().as_deref()), (at.1, Some("whole")));
+}
+
+#[test]
+fn a_snapshot_is_the_first_generation_where_the_history_is_gone() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let folder = Folder::new("snapshot");
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    let many =
+        Args { events: 20_000, accounts: 20_000, customers: 10_000, history: 0, poison: 40, ..busy(58) };
+    load::all_at_once(broker, &topics, &many);
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    producer.put(&events::booked(&topics, "a0", "e1", "700", None));
+    compare::whole(broker, &topics, &redis.url());
+    let file = folder.join("seed.snapshot");
+    export(&topics, &redis, &file);
+    assert!(product.stop().success());
+    let positions = compare::dump(&redis.url()).positions;
+    load::all_at_once(broker, &topics, &Args { events: 1_000, poison: 10, ..busy(59) });
+    producer.put(&events::booked(&topics, "a0", "e2", "77", None));
+    let whole = compare::Log::read(broker, &topics);
+
+    // All is lost but the file and what came after it: Redis, the decisions, the history.
+    for (id, position) in positions {
+        let topic = if id.topic == Topic::Ledger { &topics.ledger } else { &topics.payment };
+        broker.delete_records_before(topic, id.partition, position.checkpoint.next.0);
+    }
+    let anew = broker.topics(1);
+    let topics =
+        Topics { decisions: anew.decisions, dead_letters: anew.dead_letters, group: anew.group, ..topics };
+    let redis = redis::Server::start();
+    for (arguments, says) in [
+        (&["project"][..], "begin with `rebuild start` from a snapshot or from where the log starts"),
+        (&["rebuild", "start", "--yes", "--as", "jana"], "`--seed FILE` or `--from log-start` does"),
+    ] {
+        let refused = product::command(&topics, &redis.url(), arguments);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && said.contains(says), "{said}");
+    }
+    assert!(compare::decisions(broker, &topics).births.is_empty());
+
+    killed_in_the_middle(&topics, &redis, &file, 1);
+    // No number is wasted on what was killed: the same command goes on.
+    let seeded = Product::start_with(&seed(&file), &topics, &redis.url(), &Settings::default());
+    is_complete(&seeded, 1);
+    compare::folded(&whole, &redis.url());
+    compare::generation_up_to_the_checkpoints(broker, &topics, &whole, &redis.url(), Generation(1));
+    let births = compare::decisions(broker, &topics).births;
+    assert_eq!(births.keys().copied().collect::<Vec<_>>(), [Generation(1)]);
+    assert!(births[&Generation(1)].active);
+    assert!(seeded.stop().success());
+
+    // From here on it is the deployment's generation like any other.
+    let accounts = vec!["a0".to_owned()];
+    let api = "max_staleness_ms = 5000\nbalance_types = [\"ITBD\"]\n".to_owned();
+    let settings = Settings { api, accounts, ..Settings::default() };
+    let product = Product::start("run", &topics, &redis.url(), &settings);
+    product.ready();
+    let answer = http::account(product.views, "a0").unwrap();
+    assert!(answer.status == 200 && answer.body.contains("\"value\":777.00"), "{answer:?}");
+    let report = product::command(&topics, &redis.url(), &["audit"]);
+    let said = String::from_utf8_lossy(&report.stderr).into_owned();
+    assert!(report.status.code() == Some(1) && said.contains("began from a snapshot"), "{said}");
+    let next = Product::start_with(&seed(&file), &topics, &redis.url(), &Settings::default());
+    is_complete(&next, 2);
+    let compared = product::command(&topics, &redis.url(), &["rebuild", "compare", "--as", "jana"]);
+    assert_eq!(compared.status.code(), Some(0), "{compared:?}");
+    assert!(next.stop().success());
     assert!(product.stop().success());
 }

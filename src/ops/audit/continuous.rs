@@ -1,7 +1,8 @@
 //! `audit --continuous`: a part of each partition after the other, for ever, at a bounded rate.
 //!
-//! A part is some of the subjects, drawn anew each time, and some that are drawn from the projection itself: so what
-//! the log does not call for is found as well as what it does. Each part reads its partition's log once.
+//! A part is some of the subjects, drawn anew each time, and some that are drawn from the projection itself, with some
+//! of what follows from cells and marks: so what the log does not call for is found as well as what it does. Each part
+//! reads its partition's log once.
 
 use std::{io::Write as _, time::Duration};
 
@@ -15,7 +16,10 @@ use rand::Rng as _;
 
 use super::{Args, Audit, Audited, SIDES, begin};
 use crate::{
-    compare::refold::{Pace, Selection},
+    compare::{
+        refold::{Pace, Selection},
+        subject::subject,
+    },
     config::Config,
     domain::{PartitionId, Subject},
     ops::{compared, parts},
@@ -26,6 +30,8 @@ use crate::{
 
 /// Into how many parts the subjects of a partition are divided.
 const PARTS: u64 = 64;
+/// How many of a page of the projection are taken.
+const DRAWN_MAX: usize = 100;
 /// After a part that could not be audited.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Between parts: an empty log must not be asked for in a tight loop.
@@ -126,13 +132,17 @@ async fn one(
     rate: u32,
 ) -> anyhow::Result<Audited> {
     let law = audit.law().await?;
-    let drawn = drawn(audit, partition, walk).await?;
+    let (drawn, derived) = drawn(audit, partition, walk).await?;
     let selection = Selection::part(part, PARTS, drawn.iter().cloned());
-    audit.sample(&law, partition, selection, drawn, Pace::new(rate)).await
+    audit.sample(&law, partition, selection, (drawn, &derived), Pace::new(rate)).await
 }
 
-/// Some subjects of the projection, whichever the walk comes by.
-async fn drawn(audit: &Audit, partition: PartitionId, walk: &mut Walk) -> anyhow::Result<Vec<Subject>> {
+/// Some subjects of the projection, and some keys of what follows from others, whichever the walk comes by.
+async fn drawn(
+    audit: &Audit,
+    partition: PartitionId,
+    walk: &mut Walk,
+) -> anyhow::Result<(Vec<Subject>, Vec<Name>)> {
     let skip = rand::rng().random_range(0..20);
     let mut page = None;
     for _ in 0..=skip {
@@ -141,10 +151,18 @@ async fn drawn(audit: &Audit, partition: PartitionId, walk: &mut Walk) -> anyhow
             *walk = audit.store.walk(&[audit.birth.generation]);
         }
     }
-    let subjects = page.into_iter().flatten().filter_map(|(_, name)| {
-        if let Name::Cell(key) = name { Some(crate::compare::subject::subject(&key)) } else { None }
-    });
-    Ok(subjects.filter(|subject| subject.topic() == partition.topic).take(100).collect())
+    let (mut subjects, mut derived) = (Vec::new(), Vec::new());
+    for (_, name) in page.into_iter().flatten() {
+        match name {
+            Name::Cell(key) => subjects.push(subject(&key)),
+            name @ (Name::Owing(_) | Name::DueQuarantine(_) | Name::Index(_)) => derived.push(name),
+            Name::AccountQuarantine(_) | Name::CustomerQuarantine(_) | Name::Positions | Name::States => {}
+        }
+    }
+    subjects.retain(|subject| subject.topic() == partition.topic);
+    subjects.truncate(DRAWN_MAX);
+    derived.truncate(DRAWN_MAX);
+    Ok((subjects, derived))
 }
 
 fn tell(partition: PartitionId, audited: &Audited) {

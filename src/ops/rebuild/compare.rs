@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     compare::{
+        derived::{Derivation, Says, Told},
         difference::{Expected, Tally},
         engine::{Engine, Examined, Pair, offsets},
         subject::{Law, key},
@@ -27,16 +28,14 @@ use crate::{
         compared::{self, Sides},
         consent::Consent,
         console::{Console, born},
-        hold::Hold,
+        hold::{Hold, Lease},
         parts,
     },
     store::{CellKey, Generation, WriteStore as _, keys::Name, redis::beside::SUBJECTS_MAX},
 };
 
-/// How long the candidate stands still, at most, before it is held anew.
-const LEASE: Duration = Duration::from_mins(10);
-/// When it is held anew: the lease must not end in the middle.
-const HELD_MAX: Duration = Duration::from_mins(5);
+/// How long the candidate stands still after this command was killed.
+const LEASE: Lease = Lease::Extended(Duration::from_secs(30));
 /// How long owners may take to stand still.
 const OBEY: Duration = Duration::from_secs(30);
 /// How long the served generation may take to reach where the candidate stands.
@@ -179,7 +178,7 @@ impl Run<'_> {
     async fn hold(&self, decisions: &Decisions) -> anyhow::Result<Hold<'_>> {
         let (at, why) = (parts::now(), "held for a comparison".to_owned());
         let act = Act { who: self.act.who.clone(), at, why };
-        Hold::take(self.console, decisions, self.candidate.generation, Some(LEASE), act).await
+        Hold::take(self.console, decisions, self.candidate.generation, LEASE, act).await
     }
 
     async fn offsets(&self, generation: Generation) -> anyhow::Result<Offsets> {
@@ -228,27 +227,35 @@ impl Run<'_> {
         let standing = self.standing(hold.as_ref().context("the candidate is not held")?).await?;
         let tail = Tail::new(&self.console.cluster, standing).context("kafka settings")?;
         let mut engine = Engine::new(&self.console.cluster, Arc::new(law), Examined::Right, tail, tally);
-        let (live, candidate) = (self.live.generation, self.candidate.generation);
-        let mut walk = self.console.store.walk(&[live, candidate]);
-        let (mut keys, mut held_since) = (Vec::new(), Instant::now());
-        while let Some(names) = self.console.store.step(&mut walk).await? {
+        let store = &self.console.store;
+        let generations = [self.live.generation, self.candidate.generation];
+        let derivation = Derivation::new(generations);
+        let mut walk = store.walk(&generations);
+        let mut keys = Vec::new();
+        while let Some(names) = store.step(&mut walk).await? {
             self.subjects(names, &mut keys).await?;
             while keys.len() >= SUBJECTS_MAX {
                 let page = keys.split_off(keys.len().saturating_sub(SUBJECTS_MAX));
-                self.read(&mut engine, &page).await?;
+                self.read(&mut engine, &derivation, &page).await?;
             }
-            if engine.tail_bytes() > TAIL_BYTES_MAX || held_since.elapsed() > HELD_MAX {
+            if engine.tail_bytes() > TAIL_BYTES_MAX {
                 self.renew(hold, &mut engine).await?;
-                held_since = Instant::now();
             }
         }
-        self.read(&mut engine, &keys).await?;
+        self.read(&mut engine, &derivation, &keys).await?;
         tokio::task::block_in_place(|| engine.settle())?;
         // Born since the walk passed.
         let born: Vec<CellKey> = engine.unseen().iter().map(key).collect();
-        self.read(&mut engine, &born).await?;
+        self.read(&mut engine, &derivation, &born).await?;
         tokio::task::block_in_place(|| engine.settle())?;
-        self.look_again(&mut engine).await?;
+        derivation.walk(store).await?;
+        let told = self.look_again(&mut engine, &derivation).await?;
+        for wrong in derivation.judge(store).await? {
+            if !told.explains(&wrong.entry) {
+                let [left, right] = wrong.sides.each_ref().map(Says::Held);
+                engine.tally.add(wrong.difference(&self.console.cluster, left, right));
+            }
+        }
         Ok(engine.tally)
     }
 
@@ -271,11 +278,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn read(&self, engine: &mut Engine<'_>, keys: &[CellKey]) -> anyhow::Result<()> {
+    async fn read(
+        &self,
+        engine: &mut Engine<'_>,
+        derivation: &Derivation<2>,
+        keys: &[CellKey],
+    ) -> anyhow::Result<()> {
         for keys in keys.chunks(SUBJECTS_MAX) {
             let generations = [self.live.generation, self.candidate.generation];
             let beside = self.console.store.beside(generations, keys).await?;
+            derivation.look(&self.console.store, keys, &beside.subjects).await?;
             let [left_at, right_at] = beside.positions.map(|positions| Arc::new(offsets(&positions)));
+            anyhow::ensure!(
+                right_at.as_ref() == engine.right_stands_at(),
+                "generation {} went on while it was compared: this command, or the broker, took longer than the lease of its hold; repeat it",
+                self.candidate.generation.0
+            );
             for (key, [left, right]) in keys.iter().zip(beside.subjects) {
                 let (left_at, right_at) = (Arc::clone(&left_at), Arc::clone(&right_at));
                 engine.offer(Pair { key: key.clone(), left, left_at, right, right_at });
@@ -301,8 +319,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads what differs again: what still differs, under what is decided by then, does.
-    async fn look_again(&self, engine: &mut Engine<'_>) -> anyhow::Result<()> {
+    /// Reads what differs again: what still differs, under what is decided by then, does. Returns who, and in what.
+    async fn look_again(&self, engine: &mut Engine<'_>, derivation: &Derivation<2>) -> anyhow::Result<Told> {
         let mut suspects = engine.take_suspects();
         for _ in 0..LOOKS_MAX {
             if suspects.is_empty() {
@@ -311,14 +329,18 @@ impl Run<'_> {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             engine.look_again(Law::new(self.candidate, Arc::new(self.console.decisions().await?))?);
             let keys: Vec<CellKey> = suspects.into_iter().map(|suspect| suspect.key).collect();
-            self.read(engine, &keys).await?;
+            self.read(engine, derivation, &keys).await?;
             tokio::task::block_in_place(|| engine.settle())?;
             suspects = engine.take_suspects();
         }
-        for difference in suspects.into_iter().flat_map(|suspect| suspect.differences) {
-            engine.tally.add(difference);
+        let mut told = Told::default();
+        for suspect in suspects {
+            told.add(&suspect);
+            for difference in suspect.differences {
+                engine.tally.add(difference);
+            }
         }
-        Ok(())
+        Ok(told)
     }
 }
 

@@ -84,9 +84,13 @@ pub(super) async fn tell(console: &Console, birth: &Birth, stop: CancellationTok
                 if let Some(bar) = &bar {
                     bar.finish_and_clear();
                 }
+                let then = if birth.active {
+                    "readers are served it".to_owned()
+                } else {
+                    format!("`rebuild compare {number}`, then `rebuild promote {number}`")
+                };
                 say(&format!(
-                    "generation {number} is complete and follows the log: `rebuild compare {number}`, then `rebuild promote {number}`; \
-                     this process feeds it until it is stopped"
+                    "generation {number} is complete and follows the log: {then}; this process feeds it until it is stopped"
                 ));
                 return;
             }

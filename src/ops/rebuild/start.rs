@@ -1,6 +1,6 @@
 //! `rebuild start`: a generation beside the served one, begun once and fed by whoever runs this.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +18,14 @@ use crate::{
         parts,
     },
     projector::{Standing, generation},
-    snapshot::{self, Opened},
+    snapshot::{self, Imported, Opened},
     source::topics,
     store::Generation,
     telemetry,
 };
+
+/// How often to look whether another process has filled the generation.
+const FILLED_EVERY: Duration = Duration::from_millis(500);
 
 /// The command line of `rebuild start`.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,7 +64,8 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
     topics::check_own(&console.cluster, &inquirer).await?;
     let decisions = console.decisions().await?;
-    let birth = match choose(&decisions, &args, seed.as_ref())? {
+    let complete = is_complete(&console, &decisions).await?;
+    let birth = match choose(&decisions, &args, seed.as_ref(), complete)? {
         Chosen::GoOn(birth) => {
             let counts = topics::check_folded(&console.cluster, &inquirer).await?;
             generation::check_pinned(&console.cluster, &birth, &console.config.parameters(), &counts)?;
@@ -74,7 +78,10 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
         }
     };
     if let Some(seed) = &seed {
-        fill(&console, &birth, seed).await?;
+        tokio::select! {
+            filled = fill(&console, &birth, seed) => filled?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
     }
     feed(console, &birth, shutdown).await
 }
@@ -84,7 +91,21 @@ enum Chosen {
     Begin { generation: Generation, served: Option<Box<Birth>>, origin: Origin },
 }
 
-fn choose(decisions: &Decisions, args: &Args, seed: Option<&Opened>) -> anyhow::Result<Chosen> {
+/// Whether the generation that readers are served, if there is one, has reached the log's end since its birth.
+async fn is_complete(console: &Console, decisions: &Decisions) -> anyhow::Result<bool> {
+    let served = decisions.serving().and_then(|serving| decisions.births.get(&serving));
+    let Some(served) = served else { return Ok(false) };
+    let positions = console.store.positions(served.generation).await.context("the store does not answer")?;
+    let complete = |(partition, _)| positions.get(&partition).is_some_and(|at| at.checkpoint.complete);
+    Ok(served.starts().into_iter().all(complete))
+}
+
+fn choose(
+    decisions: &Decisions,
+    args: &Args,
+    seed: Option<&Opened>,
+    complete: bool,
+) -> anyhow::Result<Chosen> {
     let asked = args.from.map(|from| match from {
         From::Beginning => Origin::Beginning,
         From::LogStart => Origin::LogStart,
@@ -100,7 +121,8 @@ fn choose(decisions: &Decisions, args: &Args, seed: Option<&Opened>) -> anyhow::
             }
             Some(_) | None => {
                 anyhow::bail!(
-                    "there is no projection to rebuild beside: `project` begins the first generation"
+                    "there is no projection to rebuild beside: `project` begins the first generation; where the head of \
+                     the log is gone, `--seed FILE` or `--from log-start` does"
                 )
             }
         };
@@ -109,7 +131,12 @@ fn choose(decisions: &Decisions, args: &Args, seed: Option<&Opened>) -> anyhow::
     let next = Generation(newest.0.saturating_add(1));
     let unfinished = || {
         let later = decisions.live().map(|birth| birth.generation).filter(|born| *born > served.generation);
-        later.max()
+        // Nobody else begins one with less than the whole log, so the first one is gone on with here too.
+        let first = || {
+            let asked = asked.as_ref().is_none_or(|asked| *asked == served.origin);
+            (asked && !complete && served.origin != Origin::Beginning).then_some(served.generation)
+        };
+        later.max().or_else(first)
     };
     let chosen = args.generation.map(Generation).or_else(unfinished).unwrap_or(next);
     if chosen == next {
@@ -182,12 +209,28 @@ fn goes_on(
     Ok(())
 }
 
-/// Fills a generation that has no positions from its snapshot.
+/// Fills a generation that has no positions from its snapshot; of several processes, one does.
 async fn fill(console: &Console, birth: &Birth, seed: &Opened) -> anyhow::Result<()> {
-    let positions = console.store.positions(birth.generation).await.context("the store does not answer")?;
-    if positions.is_empty() && birth.origin == (Origin::Seed { digest: seed.digest.clone() }) {
-        eprintln!("generation {}: {} subjects from the snapshot", birth.generation.0, seed.subjects);
-        seed.import(&console.store, birth.generation).await?;
+    let generation = birth.generation;
+    let mut told = false;
+    while birth.origin == (Origin::Seed { digest: seed.digest.clone() }) {
+        let positions = console.store.positions(generation).await.context("the store does not answer")?;
+        if !positions.is_empty() {
+            break;
+        }
+        match seed.import(&console.store, generation).await? {
+            Imported::Done => {
+                eprintln!("generation {}: {} subjects from the snapshot", generation.0, seed.subjects);
+                break;
+            }
+            Imported::Elsewhere => {
+                if !told {
+                    eprintln!("generation {}: another process fills it, or did a moment ago", generation.0);
+                    told = true;
+                }
+                tokio::time::sleep(FILLED_EVERY).await;
+            }
+        }
     }
     Ok(())
 }
@@ -238,11 +281,22 @@ mod tests {
 
     /// `begin 3`, `go on with 2`, or the error.
     fn chosen(decisions: &[Decision], from: Option<From>, generation: Option<u32>) -> String {
+        chosen_where(true, decisions, from, generation)
+    }
+
+    /// The same, where the served one is complete or not.
+    fn chosen_where(
+        complete: bool,
+        decisions: &[Decision],
+        from: Option<From>,
+        generation: Option<u32>,
+    ) -> String {
         let mut known = Decisions::default();
         for decision in decisions {
             known.adopt(decision.clone());
         }
-        match choose(&known, &Args { from, seed: None, generation, consent: Consent::default() }, None) {
+        let args = Args { from, seed: None, generation, consent: Consent::default() };
+        match choose(&known, &args, None, complete) {
             Ok(Chosen::Begin { generation, origin, .. }) => format!("begin {} from {origin}", generation.0),
             Ok(Chosen::GoOn(birth)) => format!("go on with {}", birth.generation.0),
             Err(error) => format!("{error:#}"),
@@ -279,5 +333,25 @@ mod tests {
         let gone = of(&[&first, &second, &retired(2)]);
         assert_eq!(chosen(&gone, None, None), "begin 3 from beginning");
         assert!(chosen(&gone, None, Some(2)).contains("generation 2 was retired by jana"));
+    }
+
+    #[test]
+    fn the_first_generation_is_gone_on_with_until_it_is_complete_where_it_has_less_than_the_whole_log() {
+        let whole = [birth(1, true, Origin::Beginning)];
+        let cut = [birth(1, true, Origin::LogStart)];
+        let seeded = [birth(1, true, Origin::Seed { digest: "of a".to_owned() })];
+        for (complete, decisions, from, expected) in [
+            (false, &cut, None, "go on with 1"),
+            (false, &cut, Some(From::LogStart), "go on with 1"),
+            (false, &cut, Some(From::Beginning), "begin 2 from beginning"),
+            (true, &cut, None, "begin 2 from beginning"),
+            (true, &cut, Some(From::LogStart), "begin 2 from log-start"),
+            (false, &seeded, None, "go on with 1"),
+            (false, &seeded, Some(From::LogStart), "begin 2 from log-start"),
+            // `project` feeds it without anybody's help.
+            (false, &whole, None, "begin 2 from beginning"),
+        ] {
+            assert_eq!(chosen_where(complete, decisions, from, None), expected, "{complete} {from:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         Outcome,
         consent::Consent,
         console::{Console, Looked, because, born},
-        hold::Hold,
+        hold::{Hold, Lease},
     },
     store::{Generation, WriteStore as _},
 };
@@ -208,8 +208,8 @@ impl Switch {
         let deadline = begun.checked_add(bound).unwrap_or(begun);
         let why = format!("for the switch to generation {}", self.to.0);
         let act_of_hold = Act { why, ..act.clone() };
-        let lease = bound.saturating_add(LEASE_MARGIN);
-        let hold = Hold::take(console, decisions, self.from, Some(lease), act_of_hold).await?;
+        let lease = Lease::Once(bound.saturating_add(LEASE_MARGIN));
+        let hold = Hold::take(console, decisions, self.from, lease, act_of_hold).await?;
         let flipped = self.flip_held(console, act, &hold, deadline).await;
         let released = hold.release().await;
         flipped?;

@@ -1,18 +1,21 @@
 #!lua flags=no-writes
--- Subjects of one or several generations at one instant, with the positions that they belong to.
+-- Subjects of one or several generations at one instant, with the positions that they belong to, and entries that
+-- are derived from subjects.
 --
--- KEYS: per generation: positions; per generation: cells; per generation: quarantines, as many as cells.
--- ARGV: number of generations, number of subjects.
+-- KEYS: per generation: positions; per generation: cells; per generation: quarantines, as many as cells; per
+--       generation: sets and hashes of the entries.
+-- ARGV: number of generations, number of subjects; per entry: 's' and a member of a set, or 'h' and a field of a hash.
 -- Returns: positions per generation; cells of all generations; quarantines likewise (nothing at all where no
--- subject has one).
+-- subject has one); entries likewise: whether it is a member, or the field's value.
 local generations, subjects = tonumber(ARGV[1]), tonumber(ARGV[2])
-local positions, cells, quarantines = {}, {}, {}
+local entries = #ARGV - 2
+local positions, cells, quarantines, found = {}, {}, {}, {}
 for i = 1, generations do
   positions[i] = redis.call('HGETALL', KEYS[i])
 end
 local count = generations * subjects
+local key = generations + 1
 if count > 0 then
-  local key = generations + 1
   cells = redis.call('MGET', unpack(KEYS, key, key + count - 1))
   key = key + count
   -- Almost nothing is on hold: ask for all of it at once.
@@ -21,5 +24,11 @@ if count > 0 then
       quarantines[i] = redis.call('HVALS', KEYS[key + i - 1])
     end
   end
+  key = key + count
 end
-return {positions, cells, quarantines}
+for i = 0, generations * entries - 1 do
+  local entry = ARGV[3 + i % entries]
+  local command = string.sub(entry, 1, 1) == 's' and 'SISMEMBER' or 'HGET'
+  found[i + 1] = redis.call(command, KEYS[key + i], string.sub(entry, 2))
+end
+return {positions, cells, quarantines, found}

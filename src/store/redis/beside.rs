@@ -7,9 +7,9 @@ use redis::Value;
 
 use super::{RedisStore, array, bulk, fields, parts, position, quarantine, script, text, unexpected};
 use crate::{
-    domain::PartitionId,
+    domain::{AccountId, PartitionId, Subject},
     store::{
-        CellKey, Generation, Position, Quarantine, StoreError,
+        CellKey, Derived, Generation, Position, Quarantine, StoreError,
         keys::{self, Keys, Name},
     },
 };
@@ -17,6 +17,8 @@ use crate::{
 /// How many subjects one call reads, at most: with cells of two generations Redis is held for less than a
 /// millisecond.
 pub const SUBJECTS_MAX: usize = 120;
+/// How many derived entries one call reads beside that, at most.
+pub const ENTRIES_MAX: usize = 240;
 /// How many keys a page of the walk asks for.
 const PAGE_KEYS: usize = 1_000;
 
@@ -29,13 +31,24 @@ pub struct Held {
     pub quarantines: Vec<Quarantine>,
 }
 
-/// Subjects at one instant, in the order asked for.
+/// A derived entry as a generation holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// The set names it.
+    Named,
+    /// The field holds this mark.
+    Mark(Quarantine),
+}
+
+/// Subjects and entries at one instant, in the order asked for.
 #[derive(Debug, Clone)]
 pub struct Beside<const N: usize> {
     /// The positions of each generation.
     pub positions: [BTreeMap<PartitionId, Position>; N],
     /// The subjects, in each generation.
     pub subjects: Vec<[Held; N]>,
+    /// The derived entries, in each generation.
+    pub entries: Vec<[Option<Entry>; N]>,
 }
 
 /// Where a walk stands.
@@ -54,9 +67,19 @@ impl RedisStore {
         generations: [Generation; N],
         subjects: &[CellKey],
     ) -> Result<Beside<N>, StoreError> {
+        self.beside_with(generations, subjects, &[]).await
+    }
+
+    /// The same, with up to [`ENTRIES_MAX`] derived entries at that instant.
+    pub async fn beside_with<const N: usize>(
+        &self,
+        generations: [Generation; N],
+        subjects: &[CellKey],
+        entries: &[Derived],
+    ) -> Result<Beside<N>, StoreError> {
         let of = generations.map(|generation| self.keys(generation));
-        let count = subjects.len().saturating_mul(2).saturating_add(1).saturating_mul(N);
-        let mut command = script(&self.scripts.beside, count);
+        let each = subjects.len().saturating_mul(2).saturating_add(entries.len()).saturating_add(1);
+        let mut command = script(&self.scripts.beside, each.saturating_mul(N));
         for keys in &of {
             command.arg(keys.positions());
         }
@@ -73,8 +96,20 @@ impl RedisStore {
                 });
             }
         }
+        for keys in &of {
+            for entry in entries {
+                command.arg(keys.derived(entry).0);
+            }
+        }
         command.arg(N).arg(subjects.len());
-        let [held, cells, quarantines] = parts(self.writer.call(&command).await?)?;
+        for (entry, keys) in entries.iter().zip(of.iter().cycle()) {
+            let kind = match entry {
+                Derived::Owing { .. } => 's',
+                Derived::Told { .. } | Derived::Index { .. } => 'h',
+            };
+            command.arg(format!("{kind}{}", keys.derived(entry).1));
+        }
+        let [held, cells, quarantines, values] = parts(self.writer.call(&command).await?)?;
         let held: [Value; N] = parts(held)?;
         let mut positions = std::array::from_fn(|_| BTreeMap::new());
         for (to, from) in positions.iter_mut().zip(held) {
@@ -94,7 +129,45 @@ impl RedisStore {
                 to.quarantines.sort_by_key(|mark| mark.partition);
             }
         }
-        Ok(Beside { positions, subjects: found })
+        let mut values = array(values)?.into_iter();
+        let mut beside: Vec<[Option<Entry>; N]> =
+            entries.iter().map(|_| std::array::from_fn(|_| None)).collect();
+        for generation in 0..N {
+            for entry in &mut beside {
+                let Some(to) = entry.get_mut(generation) else { continue };
+                *to = entry_of(values.next().ok_or_else(unexpected)?)?;
+            }
+        }
+        Ok(Beside { positions, subjects: found, entries: beside })
+    }
+
+    /// Every derived entry under these names of a generation; those that name nothing derived are left out.
+    pub async fn derived(&self, generation: Generation, names: &[Name]) -> Result<Vec<Derived>, StoreError> {
+        let keys = self.keys(generation);
+        let mut found = Vec::new();
+        for names in names.chunks(SUBJECTS_MAX) {
+            let mut pipe = redis::pipe();
+            let mut asked = Vec::new();
+            for name in names {
+                match name {
+                    Name::Owing(_) => pipe.cmd("SMEMBERS").arg(keys.key(name)),
+                    Name::DueQuarantine(_) | Name::Index(_) => pipe.cmd("HGETALL").arg(keys.key(name)),
+                    Name::Cell(_)
+                    | Name::AccountQuarantine(_)
+                    | Name::CustomerQuarantine(_)
+                    | Name::Positions
+                    | Name::States => continue,
+                };
+                asked.push(name);
+            }
+            if asked.is_empty() {
+                continue;
+            }
+            for (name, value) in asked.into_iter().zip(self.writer.call_all(&pipe).await?) {
+                found.extend(derived_of(name, value)?);
+            }
+        }
+        Ok(found)
     }
 
     /// A walk over every key of these generations: each that is there from its beginning to its end comes up at
@@ -164,4 +237,47 @@ fn positions_of(value: Value) -> Result<BTreeMap<PartitionId, Position>, StoreEr
         positions.insert(keys::partition(&field).ok_or_else(unexpected)?, held);
     }
     Ok(positions)
+}
+
+fn entry_of(value: Value) -> Result<Option<Entry>, StoreError> {
+    if let Value::Int(member) = value {
+        return Ok((member == 1).then_some(Entry::Named));
+    }
+    bulk(value)?.map(|mark| quarantine(&mark).map(Entry::Mark)).transpose()
+}
+
+fn derived_of(name: &Name, value: Value) -> Result<Vec<Derived>, StoreError> {
+    let parsed = |parsed: Option<Derived>| parsed.ok_or_else(unexpected);
+    match name {
+        Name::Owing(customer) => array(value)?
+            .into_iter()
+            .map(|member| {
+                let account = AccountId::parse(&text(member)?).ok();
+                parsed(account.map(|account| Derived::Owing { customer: customer.clone(), account }))
+            })
+            .collect(),
+        Name::DueQuarantine(customer) => fields(value)?
+            .into_iter()
+            .map(|(field, _)| {
+                let customer = customer.clone();
+                parsed(keys::due_field_parts(&field).map(|(account, partition)| Derived::Told {
+                    customer,
+                    account,
+                    partition,
+                }))
+            })
+            .collect(),
+        Name::Index(partition) => fields(value)?
+            .into_iter()
+            .map(|(key, _)| {
+                let subject = Subject::of_key(partition.topic, &key).ok();
+                parsed(subject.map(|subject| Derived::Index { subject, partition: *partition }))
+            })
+            .collect(),
+        Name::Cell(_)
+        | Name::AccountQuarantine(_)
+        | Name::CustomerQuarantine(_)
+        | Name::Positions
+        | Name::States => Ok(Vec::new()),
+    }
 }

@@ -1,13 +1,24 @@
 //! Fills a generation that nobody reads and nobody feeds, from a snapshot.
+//!
+//! Every step is a script that looks first whether the import still is its own. So one that was thought dead (its
+//! process stood still, and another took over) changes nothing any more when it wakes, least of all what was folded
+//! onto the other's work since.
 
-use super::{RedisStore, array, json, parts, text};
+use redis::Value;
+
+use super::{Code, RedisStore, array, json, parts, script, text};
 use crate::{
     domain::{Checkpoint, CustomerId, PartitionId, Subject},
-    store::{CellKey, Generation, Position, Quarantine, StoreError, Token, keys},
+    store::{
+        CellKey, Generation, Position, Quarantine, StoreError, Token,
+        keys::{self, Keys},
+    },
 };
 
 /// How many keys a page of the deletion asks for.
 const PAGE_KEYS: usize = 500;
+/// How long an import that makes no step keeps others from beginning: it is dead, or as good as that.
+const LEASE_SECONDS: u32 = 15;
 
 /// A subject as it is to stand in the store.
 #[derive(Debug, Clone)]
@@ -22,23 +33,53 @@ pub struct Planted {
     pub customers: Vec<CustomerId>,
 }
 
+/// A step was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// Another process has begun to fill the generation; nothing was changed.
+    #[error("another process fills the generation by now")]
+    TakenOver,
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An import in its course. One that ends before [`Import::place`] leaves no position: nobody can fold onto it.
+pub struct Import<'a> {
+    store: &'a RedisStore,
+    keys: Keys,
+    mark: String,
+    token: Token,
+    code: Code,
+}
+
 impl RedisStore {
-    /// Deletes all that a generation holds, page by page.
-    pub async fn clear(&self, generation: Generation) -> Result<(), StoreError> {
-        let keys = self.keys(generation);
+    /// Begins to fill a generation; `None` where another process does that, or did a moment ago.
+    pub async fn import(&self, generation: Generation) -> Result<Option<Import<'_>>, StoreError> {
+        let (mark, token) = (keys::import(&self.prefix, generation), Token(rand::random()));
+        let mut set = redis::cmd("SET");
+        set.arg(&mark).arg(token.0.as_slice()).arg("NX").arg("EX").arg(LEASE_SECONDS);
+        if matches!(self.writer.call(&set).await?, Value::Nil) {
+            return Ok(None);
+        }
+        let code = Code::new(include_str!("seed.lua"));
+        Ok(Some(Import { store: self, keys: self.keys(generation), mark, token, code }))
+    }
+}
+
+impl Import<'_> {
+    /// Deletes all that the generation holds, page by page.
+    pub async fn clear(&self) -> Result<(), ImportError> {
         let mut cursor = "0".to_owned();
         loop {
             let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(PAGE_KEYS);
-            let [next, page] = parts(self.writer.call(&scan).await?)?;
-            let page = array(page)?;
-            if !page.is_empty() {
-                let mut del = redis::cmd("DEL");
-                for key in page {
-                    del.arg(text(key)?);
-                }
-                self.writer.call(&del).await?;
+            scan.arg(&cursor).arg("MATCH").arg(self.keys.pattern()).arg("COUNT").arg(PAGE_KEYS);
+            let [next, page] = parts(self.store.writer.call(&scan).await?)?;
+            let mut steps = Steps::default();
+            for key in array(page)? {
+                steps.step("DEL", text(key)?, []);
             }
+            self.make(steps).await?;
             cursor = text(next)?;
             if cursor == "0" {
                 return Ok(());
@@ -47,54 +88,75 @@ impl RedisStore {
     }
 
     /// Writes subjects, and what is derived from them.
-    pub async fn plant(&self, generation: Generation, subjects: &[Planted]) -> Result<(), StoreError> {
-        let keys = self.keys(generation);
-        let mut pipe = redis::pipe();
+    pub async fn plant(&self, subjects: &[Planted]) -> Result<(), ImportError> {
+        let keys = &self.keys;
+        let mut steps = Steps::default();
         for Planted { subject, cell, quarantines, customers } in subjects {
             let (key, held) = match subject {
                 Subject::Account(id) => (CellKey::Account(id.clone()), keys.account_quarantine(id)),
                 Subject::Customer(id) => (CellKey::Customer(id.clone()), keys.customer_quarantine(id)),
             };
             if let Some(cell) = cell {
-                pipe.cmd("SET").arg(keys.cell(&key)).arg(cell.as_slice());
+                steps.step("SET", keys.cell(&key), [cell.as_slice()]);
             }
             if let Subject::Account(account) = subject {
                 for customer in customers {
-                    pipe.cmd("SADD").arg(keys.owing(customer)).arg(account.as_str());
+                    steps.step("SADD", keys.owing(customer), [account.as_str().as_bytes()]);
                 }
             }
             for mark in quarantines {
                 let (partition, value) = (mark.partition, json(mark)?);
-                pipe.cmd("HSET").arg(&held).arg(partition.to_string()).arg(value.as_slice());
-                let index = keys.index(partition);
-                pipe.cmd("HSET").arg(index).arg(subject.as_str()).arg(value.as_slice());
+                steps.step("HSET", held.clone(), [partition.to_string().as_bytes(), &value]);
+                steps.step("HSET", keys.index(partition), [subject.as_str().as_bytes(), &value]);
                 if let Subject::Account(account) = subject {
                     // What waits is counted with the account alone.
                     let value = json(&Quarantine { waiting: 0, ..mark.clone() })?;
                     for customer in customers {
                         let field = keys::due_field(account, partition);
-                        let marks = keys.due_quarantine(customer);
-                        pipe.cmd("HSET").arg(marks).arg(field).arg(value.as_slice());
+                        steps.step("HSET", keys.due_quarantine(customer), [field.as_bytes(), &value]);
                     }
                 }
             }
         }
-        if pipe.is_empty() { Ok(()) } else { self.writer.call_all(&pipe).await.map(|_| ()) }
+        self.make(steps).await
     }
 
-    /// Writes the positions: from here on the generation can be claimed.
-    pub async fn place(
-        &self,
-        generation: Generation,
-        checkpoints: &[(PartitionId, Checkpoint)],
-    ) -> Result<(), StoreError> {
-        let mut set = redis::cmd("HSET");
-        set.arg(self.keys(generation).positions());
+    /// Writes the positions, and ends the import: where there are any, the generation can be claimed from here on.
+    pub async fn place(self, checkpoints: &[(PartitionId, Checkpoint)]) -> Result<(), ImportError> {
+        let mut steps = Steps::default();
         for (partition, checkpoint) in checkpoints {
             // No claim draws this token: nobody can commit before a claim.
             let position = Position { token: Token([0; 16]), checkpoint: *checkpoint };
-            set.arg(partition.to_string()).arg(position.to_bytes().as_ref());
+            let (field, position) = (partition.to_string(), position.to_bytes());
+            steps.step("HSET", self.keys.positions(), [field.as_bytes(), &position]);
         }
-        if checkpoints.is_empty() { Ok(()) } else { self.writer.call(&set).await.map(|_| ()) }
+        steps.step("DEL", self.mark.clone(), []);
+        self.make(steps).await
+    }
+
+    async fn make(&self, steps: Steps) -> Result<(), ImportError> {
+        let mut command = script(&self.code, steps.keys.len().saturating_add(1));
+        command.arg(&self.mark).arg(steps.keys).arg(self.token.0.as_slice()).arg(LEASE_SECONDS);
+        command.arg(steps.arguments);
+        let mut pipe = redis::pipe();
+        // A server that began anew does not know it, and no other call needs it.
+        pipe.cmd("SCRIPT").arg("LOAD").arg(self.code.text).add_command(command);
+        let [_, made] = parts(Value::Array(self.store.writer.call_all(&pipe).await?))?;
+        if matches!(made, Value::Int(1)) { Ok(()) } else { Err(ImportError::TakenOver) }
+    }
+}
+
+/// Commands of one step.
+#[derive(Default)]
+struct Steps {
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Steps {
+    fn step<const N: usize>(&mut self, name: &str, key: String, arguments: [&[u8]; N]) {
+        self.keys.push(key);
+        self.arguments.extend([name.as_bytes().to_vec(), N.to_string().into_bytes()]);
+        self.arguments.extend(arguments.map(<[u8]>::to_vec));
     }
 }

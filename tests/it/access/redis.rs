@@ -4,9 +4,12 @@ use std::{path::Path, process::Command, time::Duration};
 
 use balance_projector::{
     config::{self, ClientTls, Sentinel},
-    domain::{AccountId, CustomerId, Offset, PartitionId, Topic},
+    domain::{AccountId, Checkpoint, Class, CustomerId, Offset, PartitionId, Subject, Time, Topic},
     store::{
-        CountStore as _, Generation, Quota, ReadStore as _, StoreError, WriteStore as _, redis::RedisStore,
+        CellKey, CountStore as _, Derived, Generation, Quarantine, Quota, ReadStore as _, StoreError,
+        WriteStore as _,
+        keys::Name,
+        redis::{RedisStore, seed::Planted},
     },
 };
 
@@ -98,6 +101,25 @@ async fn each_user_has_what_its_role_needs() {
     operator.dump(G1).await.expect("every key");
     operator.footprint(G1).await.expect("a sample");
     operator.remove_positions(Generation(7)).await.expect("removed");
+    // What serves to find others, and a generation that is filled from a snapshot.
+    let (customer, account) = (CustomerId::parse("C").expect("an id"), AccountId::parse("A").expect("an id"));
+    let entries = [
+        Derived::Owing { customer: customer.clone(), account: account.clone() },
+        Derived::Told { customer: customer.clone(), account: account.clone(), partition: L0 },
+    ];
+    let keys = [CellKey::Account(account.clone())];
+    operator.beside_with([G1], &keys, &entries).await.expect("derived entries");
+    let names = [Name::Owing(customer.clone()), Name::DueQuarantine(customer.clone())];
+    operator.derived(G1, &names).await.expect("derived entries");
+    let import = operator.import(Generation(7)).await.expect("a mark").expect("nobody else imports");
+    import.clear().await.expect("deleted");
+    let since = Time::from_millis(0);
+    let (offset, class) = (Offset(3), Class::NotJson);
+    let mark = Quarantine { partition: L0, offset, class, since, waiting: 0, heals: false };
+    let subject = Subject::Account(account);
+    let (cell, quarantines, customers) = (Some(vec![1]), vec![mark], vec![customer]);
+    import.plant(&[Planted { subject, cell, quarantines, customers }]).await.expect("planted");
+    import.place(&[(L0, Checkpoint::born(Offset(7)))]).await.expect("placed");
     let dumped = writer.dump(G1).await;
     assert!(matches!(dumped, Err(StoreError::Corrupt { .. })), "{dumped:?}");
 }

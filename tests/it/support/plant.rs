@@ -1,6 +1,13 @@
 //! Faults planted in a store behind the back of its owner: what a comparison must find.
 
-use super::redis::Server;
+use std::collections::BTreeMap;
+
+use super::{
+    events, eventually,
+    kafka::Topics,
+    produce::{Outgoing, Producer},
+    redis::Server,
+};
 
 /// The key of an account's cell.
 pub fn account(generation: u32, id: &str) -> String {
@@ -35,4 +42,83 @@ fn packed(cents: u64) -> Vec<u8> {
     }
     bytes.push(rest as u8);
     bytes
+}
+
+/// Idle subjects with something that follows from them: accounts on hold (`held-…`, on which `held-c` owes), others
+/// (`free-…`, on which `free-c` owes, and `lone` with `lone-c`), and a customer on hold (`held-d`).
+pub fn subjects(topics: &Topics, producer: &Producer) {
+    let owed = [
+        ("held-1", "held-c"),
+        ("held-2", "held-c"),
+        ("held-3", "held-c"),
+        ("free-1", "free-c"),
+        ("free-2", "free-c"),
+        ("lone", "lone-c"),
+    ];
+    for (account, customer) in owed {
+        producer.send(&events::opened(topics, account, &["CZK"], Some(customer)));
+        producer.send(&events::booked(topics, account, &format!("{account}-e"), "-7", Some(customer)));
+    }
+    producer.send(&events::settled(topics, "held-d", "p1", "20", "2026-02-01"));
+    let poison = |record: Outgoing| Outgoing { value: Some(b"no event".to_vec()), ..record };
+    for account in ["held-1", "held-2", "held-3"] {
+        producer.send(&poison(events::booked(topics, account, "poison", "1", None)));
+    }
+    producer.send(&poison(events::settled(topics, "held-d", "p2", "20", "2026-02-01")));
+    producer.flush();
+}
+
+/// Takes away and adds entries that follow from [`subjects`], of every kind; returns what a comparison must find, as
+/// (subject, id, kind), each with how often.
+#[track_caller]
+pub fn derived(redis: &Server, generation: u32) -> BTreeMap<(&'static str, &'static str, &'static str), u64> {
+    let key = |kind: &str, id: &str| format!("{{bp}}:g{generation}:{kind}:{id}");
+    // The partition in which an account is on hold, and its mark.
+    let mark = |account: &str| {
+        eventually(std::time::Duration::from_secs(60), || {
+            let held: BTreeMap<String, String> = redis.command(&["HGETALL", &key("qa", account)]);
+            held.into_iter().next().ok_or(account.to_owned())
+        })
+    };
+    let changes = |words: &[&str]| {
+        let changed: u64 = redis.command(words);
+        assert_eq!(changed, 1, "{words:?}");
+    };
+    let [(one, value), (two, _), (three, _)] = ["held-1", "held-2", "held-3"].map(mark);
+    // A customer's set of accounts.
+    changes(&["SREM", &key("d", "free-c"), "free-1"]);
+    changes(&["SADD", &key("d", "free-c"), "held-1"]);
+    changes(&["DEL", &key("d", "lone-c")]);
+    // The marks of which a customer's readers are told.
+    changes(&["HDEL", &key("qd", "held-c"), &format!("held-1/{one}")]);
+    changes(&["HSET", &key("qd", "free-c"), &format!("free-2/{one}"), &value]);
+    // A partition's index of keys on hold.
+    changes(&["HDEL", &key("qi", &two), "held-2"]);
+    changes(&["HSET", &key("qi", &one), "free-2", &value]);
+    // The marks of subjects: what follows from them is not told once more.
+    changes(&["HDEL", &key("qa", "held-3"), &three]);
+    changes(&["HSET", &key("qa", "free-1"), &one, &value]);
+    changes(&["DEL", &key("qc", "held-d")]);
+    BTreeMap::from([
+        (("customer", "free-c", "owing"), 2),
+        (("customer", "lone-c", "owing"), 1),
+        (("customer", "held-c", "told"), 1),
+        (("customer", "free-c", "told"), 1),
+        (("account", "held-2", "index"), 1),
+        (("account", "free-2", "index"), 1),
+        (("account", "held-3", "quarantine"), 1),
+        (("account", "free-1", "quarantine"), 1),
+        (("customer", "held-d", "quarantine"), 1),
+    ])
+}
+
+/// What a report of a comparison found, as [`derived`] returns it.
+#[track_caller]
+pub fn found(report: &serde_json::Value) -> BTreeMap<(&str, &str, &str), u64> {
+    let mut found = BTreeMap::new();
+    for difference in report["first"].as_array().expect("differences") {
+        let text = |name: &str| difference[name].as_str().expect("text");
+        *found.entry((text("subject"), text("id"), text("kind"))).or_default() += 1;
+    }
+    found
 }

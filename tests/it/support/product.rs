@@ -30,6 +30,8 @@ pub struct Product {
 /// What the configuration says, besides the topics and the store.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// TOML before all sections.
+    pub head: String,
     /// TOML behind the generated part of `[projector]`.
     pub projector: String,
     /// TOML behind the generated part of `[api]`.
@@ -45,6 +47,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            head: String::new(),
             projector: "workers = 2\nheartbeat_ms = 100\n".to_owned(),
             api: "max_staleness_ms = 5000\n".to_owned(),
             kafka: String::new(),
@@ -161,10 +164,10 @@ fn configuration(
     admin: SocketAddr,
 ) -> PathBuf {
     let Topics { brokers, group, ledger, payment, dead_letters, decisions, .. } = topics;
-    let Settings { projector, api, kafka, properties, accounts } = settings;
+    let Settings { head, projector, api, kafka, properties, accounts } = settings;
     let (token, api_key) = (sha256(http::TOKEN), sha256(http::API_KEY));
     let text = format!(
-        r#"
+        r#"{head}
 [kafka]
 brokers = "{brokers}"
 group = "{group}"
