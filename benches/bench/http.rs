@@ -1,4 +1,5 @@
-//! A closed-loop HTTP/1.1 load on keep-alive connections: each sends its next request when it has its answer.
+//! A closed-loop HTTP/1.1 load on keep-alive connections: each sends its next request when it has its answer; in the
+//! clear or by TLS.
 
 use std::{
     sync::{
@@ -8,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 /// What a load came to.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -26,8 +29,14 @@ pub struct Load {
     pub other_status: usize,
 }
 
-/// Sends the requests in turn over `connections` for `duration`.
-pub fn load(address: &str, requests: Vec<String>, connections: usize, duration: Duration) -> Load {
+/// Sends the requests in turn over `connections` for `duration`; by TLS where a configuration is given.
+pub fn load(
+    address: &str,
+    requests: Vec<String>,
+    connections: usize,
+    duration: Duration,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Load {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let requests = Arc::new(requests);
@@ -36,7 +45,15 @@ pub fn load(address: &str, requests: Vec<String>, connections: usize, duration: 
         let mut tasks = Vec::new();
         for _ in 0..connections {
             let (requests, turn, address) = (Arc::clone(&requests), Arc::clone(&turn), address.to_owned());
-            tasks.push(tokio::spawn(async move { connection(&address, &requests, &turn, until).await }));
+            let tls = tls.cloned();
+            tasks.push(tokio::spawn(async move {
+                let stream = TcpStream::connect(&address).await.expect("the server listens");
+                stream.set_nodelay(true).expect("a socket option");
+                let Some(tls) = tls else { return connection(stream, &requests, &turn, until).await };
+                let name = ServerName::try_from("localhost").expect("a name");
+                let stream = TlsConnector::from(tls).connect(name, stream).await.expect("a handshake");
+                connection(stream, &requests, &turn, until).await
+            }));
         }
         let mut times = Vec::new();
         let mut other_status = 0;
@@ -56,14 +73,12 @@ pub fn load(address: &str, requests: Vec<String>, connections: usize, duration: 
     })
 }
 
-async fn connection(
-    address: &str,
+async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     requests: &[String],
     turn: &AtomicUsize,
     until: Instant,
 ) -> (Vec<u64>, usize) {
-    let mut stream = TcpStream::connect(address).await.expect("the server listens");
-    stream.set_nodelay(true).expect("a socket option");
     let (mut times, mut others) = (Vec::new(), 0);
     let mut buffer = vec![0; 16 << 10];
     while Instant::now() < until {
@@ -78,7 +93,7 @@ async fn connection(
 }
 
 /// Reads one answer whole; whether its status was 200.
-async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+async fn answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     loop {
         let read = stream.read(&mut buffer[filled..]).await.expect("the server answers");

@@ -78,6 +78,9 @@ struct Args {
     /// Which scenarios, by name; all where left out.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Leaves the store's append-only file as it is: by default it is off, for the limits as for the product.
+    #[arg(long)]
+    appendonly: bool,
     /// `cargo bench` passes it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -139,9 +142,12 @@ struct Bench {
 
 const TOKEN: &str = "bench-token";
 const API_KEY: &str = "bench-key";
+/// Subjects that are read.
+const SAMPLES: usize = 1000;
 
 fn main() {
     let args = Args::parse();
+    balance_projector::tls::install();
     fs::create_dir_all(&args.out).expect("the output folder");
     let redis = redis::Client::open(args.redis.as_str()).expect("a Redis URL");
     let mut bench = Bench { args, redis, results: serde_json::Map::new() };
@@ -204,7 +210,14 @@ impl Bench {
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let model = model.trim_start_matches(['\t', ' ', ':']).to_owned();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        self.results.insert("machine".to_owned(), json!({ "cpu": model, "cores": cores }));
+        let mut redis = self.redis.get_connection().expect("Redis answers");
+        if !self.args.appendonly {
+            // A rewrite of the file is a process beside the store, and takes a processor of two by surprise.
+            let off = redis::cmd("CONFIG").arg("SET").arg("appendonly").arg("no").exec(&mut redis);
+            off.expect("Redis takes the setting");
+        }
+        let machine = json!({ "cpu": model, "cores": cores, "redis_appendonly": self.args.appendonly });
+        self.results.insert("machine".to_owned(), machine);
     }
 
     /// Generates a stream and publishes it to topics of its own.
@@ -293,7 +306,20 @@ listen = "127.0.0.1:{admin}"
         self.samples("ledger.", "account_id")
     }
 
+    /// Accounts that exist, outside the consent.
+    fn foreign_accounts(&self) -> Vec<String> {
+        let mut ids = self.all_samples("ledger.", "account_id");
+        ids.drain(..SAMPLES.min(ids.len()));
+        ids
+    }
+
     fn samples(&self, kind: &str, field: &str) -> Vec<String> {
+        let mut ids = self.all_samples(kind, field);
+        ids.truncate(SAMPLES);
+        ids
+    }
+
+    fn all_samples(&self, kind: &str, field: &str) -> Vec<String> {
         let accounts = self.args.accounts.to_string();
         let customers = (self.args.accounts / 2).to_string();
         let output = Command::new(&self.args.binary)
@@ -309,7 +335,6 @@ listen = "127.0.0.1:{admin}"
             .collect();
         ids.sort();
         ids.dedup();
-        ids.truncate(1000);
         ids
     }
 
@@ -420,13 +445,8 @@ listen = "127.0.0.1:{admin}"
         let own_admin = format!("127.0.0.1:{}", free_port());
         let serve_config = config.with_extension("serve.toml");
         fs::write(&serve_config, text.replace(&admin, &own_admin)).expect("a configuration");
-        let _server = Role::start(&self.args.binary, "serve", &serve_config);
-        let account = |id: &String| {
-            format!(
-                "GET /my/accounts/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
-                 {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n\r\n"
-            )
-        };
+        let server = Role::start(&self.args.binary, "serve", &serve_config);
+        let account = |id: &String| account_request(id);
         let customer = |id: &String| {
             format!(
                 "GET /api/v1/customers/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \
@@ -446,13 +466,71 @@ listen = "127.0.0.1:{admin}"
             [("constant", &own_admin, constant), ("account", &api, accounts), ("customer", &api, customers)]
         {
             eprintln!("{scenario}: {name}");
-            let load = http::load(address, requests, 64, seconds);
+            let load = http::load(address, requests, 64, seconds, None);
             let of = |figure: &str| format!("{name}_{figure}");
             self.put(scenario, &of("per_second"), load.per_second);
             self.put(scenario, &of("p50_us"), load.p50_us as f64);
             self.put(scenario, &of("p99_us"), load.p99_us as f64);
             self.put(scenario, &of("other_status"), load.other_status as f64);
         }
+        if draining.is_none() {
+            self.apart(scenario, &api);
+            drop(server);
+            self.secured(scenario, &api, &serve_config);
+        }
+    }
+
+    /// Another's account and one that does not exist, in turn on one connection: neither takes longer.
+    fn apart(&mut self, scenario: &str, api: &str) {
+        eprintln!("{scenario}: another's account, and none");
+        let mut stream = std::net::TcpStream::connect(api).expect("the server listens");
+        stream.set_nodelay(true).expect("a socket option");
+        let foreign: Vec<String> = self.foreign_accounts().iter().map(|id| account_request(id)).collect();
+        let absent: Vec<String> = (0..foreign.len()).map(|n| account_request(&format!("none-{n}"))).collect();
+        let (mut of_foreign, mut of_absent) = (Vec::new(), Vec::new());
+        for round in 0..20_000 {
+            for (times, requests) in [(&mut of_foreign, &foreign), (&mut of_absent, &absent)] {
+                let sent = Instant::now();
+                ask(&mut stream, &requests[round % requests.len()], 404);
+                times.push(sent.elapsed().as_nanos());
+            }
+        }
+        for (name, mut times) in [("foreign", of_foreign), ("absent", of_absent)] {
+            times.sort_unstable();
+            self.put(scenario, &format!("{name}_p50_us"), times[times.len() / 2] as f64 / 1e3);
+        }
+    }
+
+    /// The views by TLS, beside the constant route in the clear.
+    fn secured(&mut self, scenario: &str, api: &str, serve_config: &Path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let (certificate, key) = (self.args.out.join("server.pem"), self.args.out.join("server.key"));
+        fs::write(&certificate, made.cert.pem()).expect("a file");
+        fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("permissions");
+        let text = fs::read_to_string(serve_config).expect("the configuration");
+        let path = |path: &Path| fs::canonicalize(path).expect("a file").display().to_string();
+        let tls = format!(
+            "\n[api.tls]\ncertificate_file = {:?}\nkey_file = {:?}\n",
+            path(&certificate),
+            path(&key)
+        );
+        let secured = serve_config.with_extension("tls.toml");
+        fs::write(&secured, text + &tls).expect("a configuration");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let client = std::sync::Arc::new(client);
+        let _server = Role::start(&self.args.binary, "serve", &secured);
+        // The server takes a moment to believe heartbeats.
+        std::thread::sleep(Duration::from_secs(3));
+        let accounts: Vec<String> = self.sample_accounts().iter().map(|id| account_request(id)).collect();
+        eprintln!("{scenario}: accounts by TLS");
+        let load = http::load(api, accounts, 64, Duration::from_secs(4), Some(&client));
+        self.put(scenario, "tls_account_per_second", load.per_second);
+        self.put(scenario, "tls_account_p99_us", load.p99_us as f64);
+        self.put(scenario, "tls_account_other_status", load.other_status as f64);
     }
 
     /// Publish to readable over HTTP at 1,000 events a second, beside produce to consume.
@@ -576,7 +654,8 @@ listen = "127.0.0.1:{admin}"
             "audit_per_second" | "explain_account_per_second" | "explain_customer_per_second" => {
                 "bare_per_second"
             }
-            "account_per_second" | "customer_per_second" => "constant_per_second",
+            "account_per_second" | "customer_per_second" | "tls_account_per_second" => "constant_per_second",
+            "foreign_p50_us" => "absent_p50_us",
             "readable_p50_us" => "consumed_p50_us",
             "readable_p99_us" => "consumed_p99_us",
             _ => return String::new(),
@@ -598,7 +677,7 @@ fn until_200(address: &str, request: &str) {
     loop {
         let bound = std::net::TcpStream::connect(address).is_ok();
         if bound {
-            let load = http::load(address, vec![request.to_owned()], 1, Duration::from_millis(50));
+            let load = http::load(address, vec![request.to_owned()], 1, Duration::from_millis(50), None);
             if load.other_status == 0 {
                 return;
             }
@@ -663,7 +742,7 @@ fn probe(
         producer.poll(Duration::ZERO);
         if round % 2 == 0 {
             let position = format!("Projection-Min-Position: {ledger}/0@{next}\r\n");
-            ask(&mut stream, &request(&position));
+            ask(&mut stream, &request(&position), 200);
             readable.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
             while consumer.poll(Duration::ZERO).is_some() {}
         } else {
@@ -685,7 +764,14 @@ fn header() -> rdkafka::message::OwnedHeaders {
         .insert(rdkafka::message::Header { key: "content-type", value: Some("application/cloudevents+json") })
 }
 
-fn ask(stream: &mut std::net::TcpStream, request: &str) {
+fn account_request(id: &str) -> String {
+    format!(
+        "GET /my/accounts/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
+         {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n\r\n"
+    )
+}
+
+fn ask(stream: &mut std::net::TcpStream, request: &str, status: u16) {
     use std::io::Read as _;
     stream.write_all(request.as_bytes()).expect("the server reads");
     let mut buffer = Vec::new();
@@ -701,7 +787,8 @@ fn ask(stream: &mut std::net::TcpStream, request: &str) {
                 .and_then(|length| length.trim().parse::<usize>().ok())
                 .unwrap_or(0);
             if buffer.len() >= head + 4 + length {
-                assert!(text.starts_with("HTTP/1.1 200"), "the probe is answered: {}", &text[..head]);
+                let expected = format!("HTTP/1.1 {status}");
+                assert!(text.starts_with(&expected), "the probe is answered: {}", &text[..head]);
                 return;
             }
         }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{API_KEY, Bench, TOKEN, free_port, http, loops, process::Role, until_200};
+use crate::{Bench, account_request, free_port, http, loops, process::Role, until_200};
 
 /// How long each load of reads lasts.
 const READS: Duration = Duration::from_secs(4);
@@ -62,26 +62,17 @@ impl Bench {
         let server = Role::start(&self.args.binary, "serve", &serve);
         let api =
             text.split("listen = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("an address");
-        let accounts: Vec<String> = self
-            .sample_accounts()
-            .iter()
-            .map(|id| {
-                format!(
-                    "GET /my/accounts/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
-                     {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n\r\n"
-                )
-            })
-            .collect();
+        let accounts: Vec<String> = self.sample_accounts().iter().map(|id| account_request(id)).collect();
         until_200(api, &accounts[0]);
         eprintln!("operate: reads without a rebuild, and with one");
-        let load = http::load(api, accounts.clone(), 16, READS);
+        let load = http::load(api, accounts.clone(), 16, READS, None);
         self.put("operate", "reads_p99_us", load.p99_us as f64);
         self.put("operate", "reads_per_second", load.per_second);
         // Another generation: the one before stands at the log's end and has nothing more to do.
         let mut rebuild =
             Role::start(&self.args.binary, "rebuild start --generation 3 --yes --as bench", &apart);
         self.until_begun(&prefix, 3, &mut rebuild);
-        let load = http::load(api, accounts, 16, READS);
+        let load = http::load(api, accounts, 16, READS, None);
         let drained = self.is_drained(&prefix, 3, &ends);
         self.put("operate", "reads_rebuilding_p99_us", load.p99_us as f64);
         self.put("operate", "reads_rebuilding_per_second", load.per_second);

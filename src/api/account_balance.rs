@@ -23,9 +23,7 @@ use super::{
 };
 use crate::{
     config::OnQuarantine,
-    domain::{
-        Account, AccountId, Amount, BalanceType, Cell, CellError, Currency, Day, Figure, FigureError, Time,
-    },
+    domain::{Account, AccountId, Amount, BalanceType, CellError, Currency, Day, Figure, FigureError, Time},
     store::Quota,
 };
 
@@ -197,7 +195,7 @@ async fn balances(
     };
     let read = api.store.account(&id).await.map_err(Unavailable::Store)?.ok_or(Unavailable::NoGeneration)?;
 
-    let account = read.cell.as_deref().map(Cell::decode_account).transpose().map_err(|e| unreadable(&e))?;
+    let account = read.cell.as_deref().map(Account::figures).transpose().map_err(|e| unreadable(&e))?;
     let rests_on = RestsOn::Account { home: account.as_ref().map(Account::home) };
     let basis = Basis::of(&read.snapshot, rests_on, &view, freshness, &api.clock)?;
 
@@ -222,7 +220,7 @@ async fn balances(
     token.map_err(|wait| Refused::TooMany(Reason::Rate, wait))?;
     let body = body(&account, &asked, &settings.balance_types, api.clock.today());
     if !user_involved(&request.headers) {
-        within_limit(api, &provider.client_id, id, body.is_ok()).await?;
+        Box::pin(within_limit(api, &provider.client_id, id, body.is_ok())).await?;
     }
     let body = body?;
     let drift = account.drifts().into_iter().filter(|drift| asked.contains(&drift.currency));

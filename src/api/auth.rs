@@ -86,6 +86,8 @@ pub enum NotLetIn {
     Busy(Unavailable),
 }
 
+const WRONG: NotLetIn = NotLetIn::Unauthorised(Reason::WrongPassword);
+
 /// From the digest of credentials to the user's name, and until when it holds.
 type Verified = LruCache<[u8; 32], (Vec<u8>, Instant)>;
 
@@ -126,7 +128,6 @@ impl BasicAuth {
     /// The user whose credentials the request bears.
     pub async fn user(&self, headers: &HeaderMap) -> Result<&User, NotLetIn> {
         const NONE: NotLetIn = NotLetIn::Unauthorised(Reason::NoCredentials);
-        const WRONG: NotLetIn = NotLetIn::Unauthorised(Reason::WrongPassword);
         let Single::Once(value) = single(headers, &AUTHORIZATION) else { return Err(NONE) };
         let encoded = credentials(value, b"Basic").ok_or(NONE)?;
         let decoded = STANDARD.decode(encoded).map_err(|_| NONE)?;
@@ -138,6 +139,11 @@ impl BasicAuth {
         if let Some(user) = self.remembered(&digest) {
             return Ok(user);
         }
+        // Rare, and large: the answers that need no verification are not to carry it around.
+        Box::pin(self.verify(name, password, digest)).await
+    }
+
+    async fn verify(&self, name: &[u8], password: &[u8], digest: [u8; 32]) -> Result<&User, NotLetIn> {
         let busy = |_| NotLetIn::Busy(Unavailable::TooManyLogins);
         let _queued = self.queue.try_acquire().map_err(busy)?;
         let _at_work =

@@ -188,6 +188,8 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     // hyper's own timeout of headers runs while a connection is idle, too: one bound for both.
     let serving = http1::Builder::new()
         .header_read_timeout(None)
+        // Answers are short: copied behind their headers they go out for less than side by side.
+        .writev(false)
         .max_header_size(bounds.header_bytes)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);

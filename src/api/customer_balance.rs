@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::OnQuarantine,
-    domain::{AccountId, Amount, Cell, CellError, Currency, CustomerId, LastPayment},
+    domain::{Account, AccountId, Amount, CellError, Currency, Customer, CustomerId, LastPayment},
 };
 use bytes::Bytes;
 
@@ -145,12 +145,11 @@ async fn balance(
     };
     let read = api.store.customer(&id).await.map_err(Unavailable::Store)?.ok_or(Unavailable::NoGeneration)?;
 
-    let cell =
-        read.cell.as_deref().map(Cell::decode_customer).transpose().map_err(|error| unreadable(&error))?;
-    let rests_on = RestsOn::Customer { home: cell.as_ref().map(crate::domain::Customer::home) };
+    let cell = read.cell.as_deref().map(Customer::figures).transpose().map_err(|error| unreadable(&error))?;
+    let rests_on = RestsOn::Customer { home: cell.as_ref().map(Customer::home) };
     let basis = Basis::of(&read.snapshot, rests_on, &view, freshness, &api.clock)?;
 
-    let last_payment = cell.as_ref().map_or(LastPayment::None, crate::domain::Customer::last_payment);
+    let last_payment = cell.as_ref().map_or(LastPayment::None, Customer::last_payment);
     // Nobody can tell what the log's missing head held of a customer: dues of accounts never seen since included.
     let cut = view.cut(read.snapshot.generation, rests_on);
     let mut incomplete_since = reply::first_set_aside(&read.quarantines).into_iter().chain(cut).min();
@@ -158,7 +157,7 @@ async fn balance(
         incomplete_since = Some(incomplete_since.map_or(since, |earlier| earlier.min(since)));
     }
     let total = total(&id, &read.accounts)?;
-    let exists = !matches!(total, Total::NoDue) || cell.as_ref().is_some_and(crate::domain::Customer::exists);
+    let exists = !matches!(total, Total::NoDue) || cell.as_ref().is_some_and(Customer::exists);
     if incomplete_since.is_some() && (settings.on_quarantine == OnQuarantine::Refuse || !exists) {
         return Err(Refused::Unavailable(Unavailable::Quarantined));
     }
@@ -209,7 +208,7 @@ fn total(customer: &CustomerId, accounts: &[(AccountId, Bytes)]) -> Result<Total
     let mut of: Option<Currency> = None;
     let mut owes = false;
     for (_, cell) in accounts {
-        let account = Cell::decode_account(cell).map_err(|error| unreadable(&error))?;
+        let account = Account::figures(cell).map_err(|error| unreadable(&error))?;
         let Some(due) = account.due(customer) else { continue };
         owes = true;
         for (currency, amount) in due.iter().filter(|(_, amount)| !amount.is_zero()) {

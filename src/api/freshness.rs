@@ -309,6 +309,15 @@ impl Freshness {
         if wanted.is_empty() {
             return Ok(());
         }
+        Box::pin(self.wait_for(wanted, wait, waiters_max)).await
+    }
+
+    async fn wait_for(
+        &self,
+        wanted: &[(PartitionId, Offset)],
+        wait: Duration,
+        waiters_max: usize,
+    ) -> Result<(), Unavailable> {
         // Subscribed before looking: a sample in between is not missed.
         let mut changed = self.changed.subscribe();
         if self.view().has_reached(wanted) {

@@ -69,16 +69,16 @@ fn paths<S: Clone + Send + Sync + 'static>(
 async fn customer(State(api): State<Arc<Api>>, request: Request) -> Reply {
     // The body is not read: neither view has one.
     let (parts, _body) = request.into_parts();
-    let Some(id) = segment(parts.uri.path()) else { return not_found(&api, &parts).await };
-    let answer = customer_balance::answer(&api, &parts, id);
+    let Some(id) = segment(parts.uri.path()) else { return Box::pin(not_found(&api, &parts)).await };
+    let answer = pin!(customer_balance::answer(&api, &parts, id));
     let answer = pin!(api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)));
     traces::request(&parts, || template(parts.uri.path()), answer).await
 }
 
 async fn account(State(api): State<Arc<Api>>, request: Request) -> Reply {
     let (parts, _body) = request.into_parts();
-    let Some(id) = segment(parts.uri.path()) else { return not_found(&api, &parts).await };
-    let answer = account_balance::answer(&api, &parts, id);
+    let Some(id) = segment(parts.uri.path()) else { return Box::pin(not_found(&api, &parts)).await };
+    let answer = pin!(account_balance::answer(&api, &parts, id));
     let answer = pin!(api.observe(View::Account, answer, || account_balance::broken(&parts.headers)));
     traces::request(&parts, || template(parts.uri.path()), answer).await
 }

@@ -589,8 +589,16 @@ impl Account {
         }
     }
 
+    /// What stands in a cell, for its figures alone: what tells repeats is passed over, so it folds nothing.
+    pub fn figures(bytes: &[u8]) -> Result<Self, CellError> {
+        Self::unpack(Unpacker::new(bytes, Kind::Account)?.forgetting())
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, CellError> {
-        let mut from = Unpacker::new(bytes, Kind::Account)?;
+        Self::unpack(Unpacker::new(bytes, Kind::Account)?)
+    }
+
+    fn unpack(mut from: Unpacker<'_>) -> Result<Self, CellError> {
         let home = from.signed()?;
         let home = i32::try_from(home).map_err(|_| from.broken("a partition past 32 bits"))?;
         let applied = from.offset()?;

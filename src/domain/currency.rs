@@ -17,7 +17,9 @@ impl Currency {
     /// The currency of a code in capital letters; `None` for any other text.
     pub fn parse(code: &str) -> Option<Self> {
         let code: [u8; 3] = code.as_bytes().try_into().ok()?;
-        let at = TABLE.binary_search_by_key(&code, |currency| currency.code).ok()?;
+        // As numbers the codes have the same order, and compare in one step.
+        let number = |[a, b, c]: [u8; 3]| u32::from_be_bytes([0, a, b, c]);
+        let at = TABLE.binary_search_by_key(&number(code), |currency| number(currency.code)).ok()?;
         TABLE.get(at).copied()
     }
 

@@ -118,12 +118,14 @@ impl<'a> Packer<'a> {
 pub(super) struct Unpacker<'a> {
     rest: &'a [u8],
     kind: Kind,
+    /// Whether what only tells repeats is read, or passed over.
+    remembers: bool,
 }
 
 impl<'a> Unpacker<'a> {
     pub(super) fn new(bytes: &'a [u8], kind: Kind) -> Result<Self, CellError> {
         match bytes.split_first() {
-            Some((&tag, rest)) if tag == kind.tag() => Ok(Unpacker { rest, kind }),
+            Some((&tag, rest)) if tag == kind.tag() => Ok(Unpacker { rest, kind, remembers: true }),
             Some((tag, _)) => Err(CellError(format!(
                 "expected {} of version {:#04x}, found version {tag:#04x}",
                 kind.name(),
@@ -135,6 +137,16 @@ impl<'a> Unpacker<'a> {
                 kind.tag()
             ))),
         }
+    }
+
+    /// Passes over what only tells repeats: no figure rests on it.
+    pub(super) fn forgetting(self) -> Self {
+        Unpacker { remembers: false, ..self }
+    }
+
+    /// Whether what tells repeats is read.
+    pub(super) fn remembers(&self) -> bool {
+        self.remembers
     }
 
     /// Everything must have been read.
@@ -194,10 +206,19 @@ impl<'a> Unpacker<'a> {
     }
 
     fn varint(&mut self) -> Result<u128, CellError> {
-        let mut number = 0_u128;
-        for shift in (0_u32..126).step_by(7) {
+        // Almost every number takes a byte or two, and none of those needs wide arithmetic.
+        let mut low = 0_u64;
+        for shift in (0_u32..63).step_by(7) {
             let byte = self.byte()?;
-            number |= u128::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
+            low |= u64::from(byte & 0x7f).wrapping_shl(shift);
+            if byte & 0x80 == 0 {
+                return Ok(u128::from(low));
+            }
+        }
+        let mut number = u128::from(low);
+        for shift in (63_u32..126).step_by(7) {
+            let byte = self.byte()?;
+            number |= u128::from(byte & 0x7f).wrapping_shl(shift);
             if byte & 0x80 == 0 {
                 return Ok(number);
             }

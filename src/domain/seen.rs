@@ -253,12 +253,11 @@ impl<const STRIDE: usize> Window<STRIDE> {
     }
 
     pub(super) fn unpack(from: &mut Unpacker<'_>) -> Result<Self, CellError> {
-        let bytes = from.bytes()?.to_vec();
-        if bytes.len().checked_rem(STRIDE) == Some(0) {
-            Ok(Window { bytes })
-        } else {
-            Err(from.broken("half a record"))
+        let bytes = from.bytes()?;
+        if bytes.len().checked_rem(STRIDE) != Some(0) {
+            return Err(from.broken("half a record"));
         }
+        Ok(if from.remembers() { Window { bytes: bytes.to_vec() } } else { Window::default() })
     }
 
     /// Reads both of its ends.
@@ -492,7 +491,7 @@ impl Seen {
     pub(super) fn unpack(from: &mut Unpacker<'_>, base: Time) -> Result<Self, CellError> {
         let packed = usize::try_from(from.number()?).map_err(|_| from.broken("a count past the end"))?;
         let (open, count) = (packed & OPEN != 0, packed & !OPEN);
-        let mut sources = Vec::with_capacity(count.min(SOURCES_MAX));
+        let mut sources = Vec::with_capacity(if from.remembers() { count.min(SOURCES_MAX) } else { 0 });
         for _ in 0..count {
             let fingerprint = Fingerprint(from.array()?);
             let flags = from.byte()?;
@@ -503,7 +502,9 @@ impl Seen {
             let forgotten = if flags & 2 == 0 { None } else { Some(from.time(base)?) };
             let numbered_newest = if flags & 4 == 0 { None } else { Some(from.time(base)?) };
             let open = flags & 8 != 0;
-            sources.push(Source { fingerprint, last, numbers, numbered_newest, forgotten, open });
+            if from.remembers() {
+                sources.push(Source { fingerprint, last, numbers, numbered_newest, forgotten, open });
+            }
         }
         Ok(Seen { sources, events: Window::unpack(from)?, open })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -276,7 +276,7 @@ impl CountStore for MemoryStore {
 impl ReadStore for MemoryStore {
     async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError> {
         Ok(self.lock().served().map(|(snapshot, contents)| AccountRead {
-            snapshot,
+            snapshot: Arc::new(snapshot),
             cell: contents.cells.get(&CellKey::Account(id.clone())).cloned(),
             quarantines: contents.quarantines_of(&Subject::Account(id.clone())),
         }))
@@ -292,7 +292,7 @@ impl ReadStore for MemoryStore {
             quarantines
                 .extend(contents.due_quarantines.get(id).into_iter().flat_map(BTreeMap::values).cloned());
             CustomerRead {
-                snapshot,
+                snapshot: Arc::new(snapshot),
                 cell: contents.cells.get(&CellKey::Customer(id.clone())).cloned(),
                 accounts: owing.filter_map(account).collect(),
                 quarantines,

@@ -302,7 +302,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub struct AccountRead {
     /// Generation and positions.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// The encoded [`crate::domain::Account`].
     pub cell: Option<Bytes>,
     /// Why the account is on hold, per partition.
@@ -313,7 +313,7 @@ pub struct AccountRead {
 #[derive(Debug, Clone)]
 pub struct CustomerRead {
     /// Generation and positions.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// The encoded [`crate::domain::Customer`].
     pub cell: Option<Bytes>,
     /// The encoded [`crate::domain::Account`] of each account on which the customer owes or once did.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use balance_projector::domain::{BalanceType, Cell, Day, Event, Fact, Outcome};
+use balance_projector::domain::{Account, BalanceType, Cell, Customer, Day, Event, Fact, Outcome};
 use jiff::{Timestamp, ToSpan as _, civil::Date};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -222,6 +222,37 @@ proptest! {
             batched.fold_at(event, 3, *offset).unwrap();
         }
         prop_assert_eq!(batched.cell.map(|cell| cell.encode()), log.cell.map(|cell| cell.encode()));
+    }
+
+    #[test]
+    fn what_tells_repeats_is_in_no_figure(events in either()) {
+        let (log, _) = accepted(&events);
+        let Some(cell) = log.cell else { return Ok(()) };
+        let bytes = cell.encode();
+        match cell {
+            Cell::Account(whole) => {
+                let read = Account::figures(&bytes).unwrap();
+                prop_assert_eq!(read.currencies(), whole.currencies());
+                prop_assert_eq!(read.customers(), whole.customers());
+                for customer in whole.customers() {
+                    prop_assert_eq!(read.due(&customer), whole.due(&customer));
+                }
+                prop_assert_eq!(read.drifts(), whole.drifts());
+                prop_assert_eq!((read.home(), read.is_closed(), read.has_beginning()), (whole.home(), whole.is_closed(), whole.has_beginning()));
+                for currency in whole.currencies() {
+                    for balance_type in [BalanceType::Prcd, BalanceType::Clbd, BalanceType::Itbd, BalanceType::Clav] {
+                        let today = Day(date(0, 3));
+                        prop_assert_eq!(read.figure(currency, balance_type, today), whole.figure(currency, balance_type, today));
+                    }
+                }
+            }
+            Cell::Customer(whole) => {
+                let read = Customer::figures(&bytes).unwrap();
+                prop_assert_eq!(read.last_payment(), whole.last_payment());
+                prop_assert_eq!(read.profile(), whole.profile());
+                prop_assert_eq!((read.home(), read.exists()), (whole.home(), whole.exists()));
+            }
+        }
     }
 
     #[test]

@@ -766,23 +766,22 @@ async fn the_two_stores_cannot_be_told_apart() {
             assert_eq!(memory.dump(generation).await, redis.dump(generation).await, "seed {seed}");
         }
         for n in 0..3 {
-            let [ours, theirs] = [&memory, &redis].map(|store| {
-                let id = account(&format!("a{n}"));
-                async move {
-                    store
-                        .account(&id)
-                        .await
-                        .unwrap()
-                        .map(|read| (read.snapshot.positions, read.cell, sorted(read.quarantines)))
-                }
-            });
+            let [ours, theirs] =
+                [&memory, &redis].map(|store| {
+                    let id = account(&format!("a{n}"));
+                    async move {
+                        store.account(&id).await.unwrap().map(|read| {
+                            (read.snapshot.positions.clone(), read.cell, sorted(read.quarantines))
+                        })
+                    }
+                });
             assert_eq!(ours.await, theirs.await, "seed {seed}");
             let [ours, theirs] = [&memory, &redis].map(|store| {
                 let id = customer(&format!("c{n}"));
                 async move {
                     store.customer(&id).await.unwrap().map(|mut read| {
                         read.accounts.sort();
-                        (read.snapshot.positions, read.cell, read.accounts, sorted(read.quarantines))
+                        (read.snapshot.positions.clone(), read.cell, read.accounts, sorted(read.quarantines))
                     })
                 }
             });

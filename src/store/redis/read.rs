@@ -1,4 +1,7 @@
 //! The read side: reads that wait at the same time share one call.
+//!
+//! Accounts are read by a transaction of plain commands, customers by a script, which finds the accounts on which they
+//! owe; and so are accounts where one of them is on hold.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::Value;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, parts, position, quarantine,
@@ -31,8 +34,6 @@ use crate::{
 
 /// Reads that share one call, at most: Redis is held for some tens of microseconds.
 const BATCH_READS_MAX: usize = 64;
-/// Calls in flight. While all are, reads gather: the busier, the larger the batches.
-const CALLS_IN_FLIGHT_MAX: usize = 2;
 /// Reads that wait for a call; those beyond wait for room.
 const WAITING_READS_MAX: usize = 4_096;
 /// A day and the zones of the earth around it.
@@ -77,7 +78,7 @@ struct Wanted<'a> {
 
 /// What one call brought.
 struct Brought {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     states: Value,
     accounts: std::vec::IntoIter<AccountParts>,
     customers: std::vec::IntoIter<CustomerParts>,
@@ -111,11 +112,14 @@ impl Reader {
         account: &AccountId,
         customer: &CustomerId,
     ) -> Result<(), StoreError> {
-        let wanted = Wanted { accounts: vec![account], customers: vec![customer], states: true };
-        match self.core.call(&keys.pointer(), Generation(0), keys, &wanted).await? {
-            Called::Brought(_) => Ok(()),
-            Called::Moved(_) => Err(unexpected()),
+        let plain = Wanted { accounts: vec![account], ..Wanted::default() };
+        let all = Wanted { accounts: vec![account], customers: vec![customer], states: true };
+        for wanted in [plain, all] {
+            if let Called::Moved(_) = self.core.call(&keys.pointer(), Generation(0), keys, &wanted).await? {
+                return Err(unexpected());
+            }
         }
+        Ok(())
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<Option<T>, StoreError> {
@@ -145,34 +149,26 @@ fn stopped() -> StoreError {
     StoreError::Transient { reason: "the reader has stopped".to_owned() }
 }
 
-/// Takes the reads that wait, and answers them with one call, several calls at a time. Ends with the store.
+/// Takes the reads that wait, and answers them with one call. While it is under way, reads gather: the busier, the
+/// larger the calls, and the less each read costs. Ends with the store.
 async fn gather(core: Arc<Core>, mut queue: mpsc::Receiver<Ask>) {
-    let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
     let mut waiting = Vec::with_capacity(BATCH_READS_MAX);
-    while let Ok(call) = Arc::clone(&calls).acquire_owned().await {
-        if queue.recv_many(&mut waiting, BATCH_READS_MAX).await == 0 {
-            return;
-        }
-        let batch = std::mem::replace(&mut waiting, Vec::with_capacity(BATCH_READS_MAX));
-        let core = Arc::clone(&core);
-        tokio::spawn(async move {
-            core.answer(batch).await;
-            drop(call);
-        });
+    while queue.recv_many(&mut waiting, BATCH_READS_MAX).await > 0 {
+        core.answer(waiting.drain(..)).await;
     }
 }
 
-/// Tells all of them that no generation is active, or that the call failed.
-fn refuse(
-    accounts: Vec<(AccountId, Reply<AccountRead>)>,
-    customers: Vec<(CustomerId, Reply<CustomerRead>)>,
-    why: &Result<(), StoreError>,
-) {
-    for (_, reply) in accounts {
-        drop(reply.send(why.clone().map(|()| None)));
-    }
-    for (_, reply) in customers {
-        drop(reply.send(why.clone().map(|()| None)));
+/// Tells each what was read for it; where nothing was, why not, or that no generation is active.
+fn tell<I, T>(asked: Vec<(I, Reply<T>)>, read: Result<Option<impl Iterator<Item = T>>, StoreError>) {
+    let mut read = read;
+    for (_, reply) in asked {
+        let own = match &mut read {
+            Ok(Some(read)) => read.next().map(Some).ok_or_else(unexpected),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.clone()),
+        };
+        // Whoever stopped waiting meanwhile does not want the answer.
+        drop(reply.send(own));
     }
 }
 
@@ -184,10 +180,9 @@ enum Called {
 }
 
 impl Core {
-    async fn answer(&self, batch: Vec<Ask>) {
-        let mut accounts = Vec::with_capacity(batch.len());
-        let mut customers = Vec::with_capacity(batch.len());
-        for ask in batch {
+    async fn answer(&self, asked: impl Iterator<Item = Ask>) {
+        let (mut accounts, mut customers) = (Vec::new(), Vec::new());
+        for ask in asked {
             match ask {
                 // Nobody waits for it any more.
                 Ask::Account(_, reply) if reply.is_closed() => (),
@@ -196,36 +191,42 @@ impl Core {
                 Ask::Customer(id, reply) => customers.push((id, reply)),
             }
         }
-        let wanted = Wanted {
-            accounts: accounts.iter().map(|(id, _)| id).collect(),
-            customers: customers.iter().map(|(id, _)| id).collect(),
-            states: false,
-        };
-        let brought = self.read(&wanted).await;
-        // Whoever stopped waiting meanwhile does not want the answer.
-        match brought {
-            Ok(Some(mut brought)) => {
-                for (_, reply) in accounts {
-                    let read = brought.accounts.next().map(|(cell, quarantines)| AccountRead {
-                        snapshot: brought.snapshot.clone(),
-                        cell,
-                        quarantines,
-                    });
-                    drop(reply.send(read.map(Some).ok_or_else(unexpected)));
-                }
-                for (_, reply) in customers {
-                    let read = brought.customers.next().map(|(cell, accounts, quarantines)| CustomerRead {
-                        snapshot: brought.snapshot.clone(),
-                        cell,
-                        accounts,
-                        quarantines,
-                    });
-                    drop(reply.send(read.map(Some).ok_or_else(unexpected)));
-                }
-            }
-            Ok(None) => refuse(accounts, customers, &Ok(())),
-            Err(error) => refuse(accounts, customers, &Err(error)),
+        tokio::join!(self.answer_accounts(accounts), self.answer_customers(customers));
+    }
+
+    async fn answer_accounts(&self, asked: Vec<(AccountId, Reply<AccountRead>)>) {
+        if asked.is_empty() {
+            return;
         }
+        let wanted = Wanted { accounts: asked.iter().map(|(id, _)| id).collect(), ..Wanted::default() };
+        let read = self.read(&wanted).await.map(|brought| {
+            brought.map(|Brought { snapshot, accounts, .. }| {
+                accounts.map(move |(cell, quarantines)| AccountRead {
+                    snapshot: Arc::clone(&snapshot),
+                    cell,
+                    quarantines,
+                })
+            })
+        });
+        tell(asked, read);
+    }
+
+    async fn answer_customers(&self, asked: Vec<(CustomerId, Reply<CustomerRead>)>) {
+        if asked.is_empty() {
+            return;
+        }
+        let wanted = Wanted { customers: asked.iter().map(|(id, _)| id).collect(), ..Wanted::default() };
+        let read = self.read(&wanted).await.map(|brought| {
+            brought.map(|Brought { snapshot, customers, .. }| {
+                customers.map(move |(cell, accounts, quarantines)| CustomerRead {
+                    snapshot: Arc::clone(&snapshot),
+                    cell,
+                    accounts,
+                    quarantines,
+                })
+            })
+        });
+        tell(asked, read);
     }
 
     /// Every generation that is listed, and the active one, in one call once the list is known.
@@ -289,6 +290,45 @@ impl Core {
         Err(StoreError::Transient { reason: "the active generation keeps changing".to_owned() })
     }
 
+    /// Accounts by plain commands in one transaction: which accounts a customer owes on is known to a script alone,
+    /// but a script costs several times as much. `None` where one of them may be on hold.
+    async fn call_plainly(
+        &self,
+        pointer: &str,
+        at: Generation,
+        keys: &Keys,
+        accounts: &[&AccountId],
+    ) -> Result<Option<Called>, StoreError> {
+        if accounts.is_empty() {
+            return Ok(None);
+        }
+        let mut transaction = redis::pipe();
+        transaction.atomic().cmd("GET").arg(pointer).cmd("HGETALL").arg(keys.positions());
+        transaction.cmd("MGET");
+        for id in accounts {
+            transaction.arg(keys.account(id));
+        }
+        transaction.cmd("EXISTS");
+        for id in accounts {
+            transaction.arg(keys.account_quarantine(id));
+        }
+        let [named, held, cells, marked] = parts(self.link.call_atomically(&transaction).await?)?;
+        let named = generation(named)?;
+        if named != Some(at) {
+            return Ok(Some(Called::Moved(named)));
+        }
+        if !matches!(marked, Value::Int(0)) {
+            return Ok(None);
+        }
+        let cells = array(cells)?.into_iter().map(|cell| Ok((bulk(cell)?.map(Bytes::from), Vec::new())));
+        Ok(Some(Called::Brought(Brought {
+            snapshot: Arc::new(Snapshot { generation: at, positions: positions(held)? }),
+            states: Value::Nil,
+            accounts: cells.collect::<Result<Vec<_>, StoreError>>()?.into_iter(),
+            customers: Vec::new().into_iter(),
+        })))
+    }
+
     async fn call(
         &self,
         pointer: &str,
@@ -297,6 +337,12 @@ impl Core {
         wanted: &Wanted<'_>,
     ) -> Result<Called, StoreError> {
         let Wanted { accounts, customers, states } = wanted;
+        if customers.is_empty()
+            && !states
+            && let Some(called) = self.call_plainly(pointer, at, keys, accounts).await?
+        {
+            return Ok(called);
+        }
         let key_count = accounts
             .len()
             .saturating_mul(2)
@@ -333,7 +379,7 @@ impl Core {
         if named != Some(at) {
             return Ok(Called::Moved(named));
         }
-        let snapshot = Snapshot { generation: at, positions: positions(next()?)? };
+        let snapshot = Arc::new(Snapshot { generation: at, positions: positions(next()?)? });
         let states = next()?;
         let mut cells = array(next()?)?.into_iter();
         let mut cell =
@@ -381,7 +427,7 @@ impl ReadStore for RedisStore {
         let Some(brought) = self.reader.bounded(self.reader.core.read(&wanted)).await? else {
             return Ok(None);
         };
-        Ok(Some((brought.snapshot, states(brought.states)?)))
+        Ok(Some((Snapshot::clone(&brought.snapshot), states(brought.states)?)))
     }
 
     async fn live(&self) -> Result<Live, StoreError> {
