@@ -80,16 +80,14 @@ fn main() -> ExitCode {
     let path = config;
     let config = || ops::load(path.as_deref());
     ops::exit(match command {
-        Command::Project => {
-            config().and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), project::run(c)))
-        }
-        Command::Serve => {
-            config().and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), serve::run(c, path.clone())))
-        }
-        Command::Run => {
-            config().and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), run::run(c, path.clone())))
-        }
-        Command::Demo(args) => ops::role(&demo::log(), &Traces::default(), demo::run(args)),
+        Command::Project => config()
+            .and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), c.projector.workers, project::run(c))),
+        Command::Serve => config()
+            .and_then(|c| ops::role(&c.log.clone(), &c.traces.clone(), 0, serve::run(c, path.clone()))),
+        Command::Run => config().and_then(|c| {
+            ops::role(&c.log.clone(), &c.traces.clone(), c.projector.workers, run::run(c, path.clone()))
+        }),
+        Command::Demo(args) => ops::role(&demo::log(), &Traces::default(), 0, demo::run(args)),
         Command::Explain(args) => config().and_then(|c| ops::block_on(explain::run(c, args))),
         Command::Publish(args) => config().and_then(|c| publish::run(&c, &args)),
         Command::Generate(args) => generate::run(&args),

@@ -252,6 +252,33 @@ impl Bench {
         topics
     }
 
+    /// Publishes a stream of other subjects to the same topics until it is killed.
+    fn pour(&self, config: &Path, events: u64) -> Pouring {
+        let accounts = self.args.accounts.to_string();
+        let customers = (self.args.accounts / 2).to_string();
+        let mut generate = Command::new(&self.args.binary)
+            .args(["generate", "--events", &events.to_string(), "--seed", "7"])
+            .args(["--accounts", &accounts, "--customers", &customers])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("generate starts");
+        // The same ids would come with other facts.
+        let mut rename = Command::new("sed")
+            .args(["-e", "s/\"CZ0/\"XZ0/g", "-e", "s/\"C0/\"X0/g"])
+            .stdin(generate.stdout.take().expect("a pipe"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sed starts");
+        let publish = Command::new(&self.args.binary)
+            .args(["--config", config.to_str().expect("a path in UTF-8"), "publish"])
+            .stdin(rename.stdout.take().expect("a pipe"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("publish starts");
+        Pouring([generate, rename, publish])
+    }
+
     fn configure(&self, topics: &Topics, name: &str) -> PathBuf {
         let path = self.args.out.join(format!("{name}.toml"));
         let accounts: Vec<String> = self.sample_accounts().iter().map(|id| format!("{id:?}")).collect();
@@ -381,12 +408,14 @@ listen = "127.0.0.1:{admin}"
         self.put(scenario, "project_peak_mib", process::peak_mib(role.pid()));
         self.memory(scenario, &prefix, memory_before);
         if with_reads {
-            self.reads("reads_idle", &config, None);
-            drop(role);
-            self.flush();
-            let role = Role::start(&self.args.binary, "project", &config);
-            std::thread::sleep(Duration::from_secs(1));
-            self.reads("reads_draining", &config, Some(&role));
+            self.reads("reads_idle", &config, true);
+            // More of the same, as fast as it can be published: what is behind is not refused before it is stale.
+            let mut pouring = self.pour(&config, u64::try_from(events).unwrap_or(0));
+            let before: i64 = topics.ends().values().sum();
+            self.reads("reads_draining", &config, false);
+            pouring.kill();
+            // Three loads of four seconds, and what each took to begin.
+            self.put("reads_draining", "published", (topics.ends().values().sum::<i64>() - before) as f64);
         }
     }
 
@@ -433,7 +462,7 @@ listen = "127.0.0.1:{admin}"
     }
 
     /// Both views and the constant route, in turn, from one server.
-    fn reads(&mut self, scenario: &str, config: &Path, draining: Option<&Role>) {
+    fn reads(&mut self, scenario: &str, config: &Path, idle: bool) {
         let text = fs::read_to_string(config).expect("the configuration");
         let listen = |section: &str| {
             let at = text.find(section).expect("a section");
@@ -456,11 +485,7 @@ listen = "127.0.0.1:{admin}"
         let accounts: Vec<String> = self.sample_accounts().iter().map(account).collect();
         let customers: Vec<String> = self.samples("payment.", "customer_id").iter().map(customer).collect();
         let constant = vec!["GET /livez HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()];
-        if draining.is_none() {
-            until_200(&api, &accounts[0]);
-        } else {
-            std::thread::sleep(Duration::from_secs(1));
-        }
+        until_200(&api, &accounts[0]);
         let seconds = Duration::from_secs(4);
         for (name, address, requests) in
             [("constant", &own_admin, constant), ("account", &api, accounts), ("customer", &api, customers)]
@@ -473,7 +498,7 @@ listen = "127.0.0.1:{admin}"
             self.put(scenario, &of("p99_us"), load.p99_us as f64);
             self.put(scenario, &of("other_status"), load.other_status as f64);
         }
-        if draining.is_none() {
+        if idle {
             self.apart(scenario, &api);
             drop(server);
             self.secured(scenario, &api, &serve_config);
@@ -663,6 +688,18 @@ listen = "127.0.0.1:{admin}"
         match (of(figure), of(limit)) {
             (Some(value), Some(limit)) if limit > 0.0 => format!("   {:.2} of {limit}", value / limit),
             _ => String::new(),
+        }
+    }
+}
+
+/// A generator, what renames its subjects, and a publisher.
+struct Pouring([std::process::Child; 3]);
+
+impl Pouring {
+    fn kill(&mut self) {
+        for child in &mut self.0 {
+            drop(child.kill());
+            drop(child.wait());
         }
     }
 }

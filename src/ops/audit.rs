@@ -57,7 +57,7 @@ pub struct Args {
 /// Audits, once or for ever.
 pub fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     if args.continuous {
-        super::role(&config.log.clone(), &Traces::default(), continuous::run(config, args))
+        super::role(&config.log.clone(), &Traces::default(), 0, continuous::run(config, args))
     } else {
         super::block_on(once(config, args))
     }

@@ -55,14 +55,15 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Runs a role to its end, with its log and its traces.
+/// Runs a role to its end, with its log and its traces, on so many threads; 0 takes as many as there are processors.
 pub fn role(
     log: &Log,
     traces: &Traces,
+    threads: usize,
     role: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<Outcome> {
     telemetry::init(log)?;
-    block_on(async {
+    block_on_threads(threads, async {
         let traces = traces::start(traces)?;
         let ended = role.await;
         traces.finish().await;
@@ -72,7 +73,17 @@ pub fn role(
 
 /// Runs a command on an asynchronous runtime.
 pub fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    block_on_threads(0, command)
+}
+
+fn block_on_threads<T>(
+    threads: usize,
+    command: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        runtime.worker_threads(threads);
+    }
     runtime.enable_all().build().context("the asynchronous runtime does not start")?.block_on(command)
 }
 
@@ -86,5 +97,21 @@ pub fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
             let usage = e.is::<ConfigError>() || e.is::<UsageError>();
             ExitCode::from(if usage { 2 } else { 1 })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_runs_on_as_many_threads_as_it_is_given() {
+        let threads = |asked| {
+            let count = async { Ok(tokio::runtime::Handle::current().metrics().num_workers()) };
+            block_on_threads(asked, count).unwrap()
+        };
+        assert_eq!(threads(3), 3);
+        let processors = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(threads(0), processors);
     }
 }

@@ -5,6 +5,7 @@
 
 mod cache;
 mod dead_letters;
+mod folding;
 pub mod generation;
 pub mod lane;
 mod metrics;

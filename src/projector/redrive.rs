@@ -19,8 +19,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Shared, dead_letters,
+    folding::Counts,
     lane::{self, Fate, Ground, Kept, Lane, Missing, Past},
-    partition::{Counts, Interrupt, Session, cell_key},
+    partition::{Interrupt, Session, cell_key},
 };
 use crate::{
     decisions::Decisions,

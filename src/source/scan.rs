@@ -9,6 +9,7 @@ use rdkafka::{
     Offset as KafkaOffset, TopicPartitionList,
     consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
+    message::Message as _,
 };
 
 use super::{
@@ -74,13 +75,26 @@ impl Scan {
         })
     }
 
-    /// Hands over the records of `from..to` in order until `each` breaks or the stretch ends; the offset at which
-    /// to go on. `to` may lie past the last record: markers of transactions stand between.
+    /// [`Scan::read_some`] of all records.
     pub fn read(
         &self,
         id: PartitionId,
         from: Offset,
         to: Offset,
+        each: impl FnMut(&Stored<'_>) -> ControlFlow<()>,
+    ) -> Result<Offset, ScanError> {
+        self.read_some(id, from, to, |_, _| true, each)
+    }
+
+    /// Hands over the records of `from..to` that are wanted, by key and value, in order until `each` breaks or the stretch ends; the offset at which
+    /// to go on. `to` may lie past the last record: markers of transactions stand between.
+    /// What is not wanted is not copied: of most stretches that is nearly all.
+    pub fn read_some(
+        &self,
+        id: PartitionId,
+        from: Offset,
+        to: Offset,
+        mut wants: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
         mut each: impl FnMut(&Stored<'_>) -> ControlFlow<()>,
     ) -> Result<Offset, ScanError> {
         if from >= to {
@@ -95,7 +109,7 @@ impl Scan {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, id.partition, KafkaOffset::Offset(from.0))?;
         self.consumer.assign(&list)?;
-        let read = self.follow(from, to, &mut each);
+        let read = self.follow(from, to, &mut wants, &mut each);
         self.consumer.assign(&TopicPartitionList::new())?;
         read
     }
@@ -104,16 +118,17 @@ impl Scan {
         &self,
         from: Offset,
         to: Offset,
+        wants: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
         each: &mut impl FnMut(&Stored<'_>) -> ControlFlow<()>,
     ) -> Result<Offset, ScanError> {
         let mut next = from;
-        let mut heard = Instant::now();
+        let mut silent_since: Option<Instant> = None;
         let mut batch = Batch::new(0);
         while next < to {
             let mut ended = false;
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {
-                    if heard.elapsed() > PATIENCE {
+                    if silent_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                         let silent = RDKafkaErrorCode::OperationTimedOut;
                         return Err(KafkaError::MessageConsumption(silent).into());
                     }
@@ -121,11 +136,11 @@ impl Scan {
                 Some(Err(KafkaError::PartitionEOF(_))) => ended = true,
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(message)) => {
-                    heard = Instant::now();
-                    next = Offset(rdkafka::Message::offset(&message)).next();
-                    if next <= to {
+                    next = Offset(message.offset()).next();
+                    if next <= to && wants(message.key(), message.payload()) {
                         batch.push(&message);
                     }
+                    silent_since = None;
                     if next < to && batch.len() < BATCH_RECORDS {
                         continue;
                     }

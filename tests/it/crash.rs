@@ -44,16 +44,22 @@ fn a_projector_killed_in_the_middle_of_batches_leaves_every_balance_as_of_its_ch
     let broker = kafka::shared();
     let topics = broker.topics(4);
     let redis = redis::Server::start();
-    let args = Args { events: 60_000, accounts: 500, customers: 200, ..Args::default() };
+    let args = Args { events: 150_000, accounts: 500, customers: 200, ..Args::default() };
     load::all_at_once(broker, &topics, &args);
     let log = Log::read(broker, &topics);
+    let mut in_the_middle = 0;
     for round in 0..6 {
         killed_under_way(&topics, &redis, round);
+        in_the_middle += u32::from(!compare::is_folded(&log, &redis.url()));
         // Exactly the records below the checkpoint are in the cells: no more, no less.
         compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
     }
+    assert!(in_the_middle >= 3, "{in_the_middle} of 6 kills left something to fold: the others say nothing");
+    let before = commits(&redis);
     let product = Product::start("project", &topics, &redis.url(), &Settings::default());
     compare::folded(&log, &redis.url());
+    // Where nothing was left to fold, it may not even have begun.
+    eventually(Duration::from_secs(30), || if commits(&redis) > before { Ok(()) } else { Err(before) });
     assert!(product.stop().success());
     let expected = compare::up_to_the_checkpoints(broker, &topics, &log, &redis.url());
     assert!(expected.cells.len() > 600, "{} cells", expected.cells.len());

@@ -982,11 +982,12 @@ async fn a_dead_a_hung_and_a_forgetful_redis_are_transient_and_heal_by_themselve
     store.commit(&commit).await.unwrap();
     position = after(&commit);
 
-    // Scripts forgotten, as after a fail-over: loaded again, nothing else needed.
+    // Scripts forgotten, as after a fail-over: loaded again, nothing else needed. Accounts are read without one.
     store.server().command::<()>(&["SCRIPT", "FLUSH"]);
     commit = step(L0, position);
     transient(&store.commit(&commit).await);
-    transient(&store.account(&account("a")).await);
+    store.account(&account("a")).await.unwrap().unwrap();
+    transient(&store.customer(&customer("c")).await);
     healed(&store, &commit).await;
     position = after(&commit);
 
@@ -1027,7 +1028,7 @@ async fn healed(store: &Fixture, commit: &Commit) {
             Err(other) => panic!("{other}"),
         }
     }
-    while store.account(&account("a")).await.is_err() {
+    while store.account(&account("a")).await.is_err() || store.customer(&customer("c")).await.is_err() {
         assert!(std::time::Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -83,12 +83,9 @@ fn fold<'a>(
     let key = subject.as_str().as_bytes();
     for stretch in &mut stretches {
         let shown_to = Offset(stretch.shown_to);
-        log.read(stretch, |id: PartitionId, record| {
-            if record.key == Some(key) {
-                follow.take(log, id, record, shown_to);
-            }
-        })
-        .context("the account cannot be folded again")?;
+        let own = |of: Option<&[u8]>, _: Option<&[u8]>| of == Some(key);
+        log.read(stretch, own, |id: PartitionId, record| follow.take(log, id, record, shown_to))
+            .context("the account cannot be folded again")?;
     }
     follow.settle();
     Ok((follow, stretches))

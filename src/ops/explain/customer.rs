@@ -3,7 +3,7 @@
 //! Which accounts a customer owes on is looked for in the whole ledger: an account that the store has lost would
 //! otherwise be lost here too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Context as _, bail};
 use memchr::memmem::Finder;
@@ -86,12 +86,9 @@ fn fold<'a>(
     let key = subject.as_str().as_bytes();
     for stretch in stretches {
         let shown_to = Offset(stretch.shown_to);
-        log.read(stretch, |id: PartitionId, record| {
-            if record.key == Some(key) {
-                follow.take(log, id, record, shown_to);
-            }
-        })
-        .context("the customer cannot be folded again")?;
+        let own = |of: Option<&[u8]>, _: Option<&[u8]>| of == Some(key);
+        log.read(stretch, own, |id: PartitionId, record| follow.take(log, id, record, shown_to))
+            .context("the customer cannot be folded again")?;
     }
     follow.settle();
     Ok(follow)
@@ -113,9 +110,13 @@ fn fold_dues<'a, 'b>(
     loop {
         let mut follows: Follows<'a> = BTreeMap::new();
         let mut found = BTreeSet::new();
+        let keys: HashSet<&[u8]> = wanted.iter().map(|account| account.as_str().as_bytes()).collect();
+        let may_matter = |key: Option<&[u8]>, value: Option<&[u8]>| {
+            key.is_some_and(|key| keys.contains(key)) || value.is_some_and(|value| may_name(&names, value))
+        };
         for stretch in &mut *stretches {
             let shown_to = Offset(stretch.shown_to);
-            log.read(stretch, |partition, record| {
+            log.read(stretch, may_matter, |partition, record| {
                 let account = record.key.and_then(|key| std::str::from_utf8(key).ok());
                 let Some(account) = account.and_then(|key| AccountId::parse(key).ok()) else { return };
                 if wanted.contains(&account) {
@@ -124,7 +125,7 @@ fn fold_dues<'a, 'b>(
                         Follow::new(log, &Subject::Account(account), lens, question, held, ends)
                     });
                     follow.take(log, partition, record, shown_to);
-                } else if found.contains(&account) || makes_owe(log, id, &names, partition, record) {
+                } else if found.contains(&account) || makes_owe(log, id, partition, record) {
                     found.insert(account);
                 }
             })
@@ -138,19 +139,13 @@ fn fold_dues<'a, 'b>(
     }
 }
 
+/// Whether a customer's quoted id may stand in a value: an id may be written with escapes.
+fn may_name(names: &Finder<'_>, value: &[u8]) -> bool {
+    names.find(value).is_some() || memchr::memmem::find(value, b"\\u").is_some()
+}
+
 /// Whether a record of an account makes the customer owe.
-fn makes_owe(
-    log: &Log<'_>,
-    id: &CustomerId,
-    names: &Finder<'_>,
-    partition: PartitionId,
-    record: &Stored<'_>,
-) -> bool {
-    let Some(value) = record.value else { return false };
-    // An id may be written with escapes.
-    if names.find(value).is_none() && memchr::memmem::find(value, b"\\u").is_none() {
-        return false;
-    }
+fn makes_owe(log: &Log<'_>, id: &CustomerId, partition: PartitionId, record: &Stored<'_>) -> bool {
     let event = wire::decode(&record.record(partition.topic), &log.birth.parameters);
     event.is_ok_and(|event| match &event.fact {
         Fact::Account(_, fact) => owes(fact) == Some(id),

@@ -83,16 +83,20 @@ impl Log<'_> {
         partitions.into_iter().map(|id| self.stretch(id, ends)).collect()
     }
 
-    /// Hands over the records of a stretch.
+    /// Hands over those records of a stretch that are wanted, by key and value.
     pub(super) fn read(
         &self,
         stretch: &mut Stretch,
+        mut wants: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
         mut each: impl FnMut(PartitionId, &Stored<'_>),
     ) -> Result<(), ScanError> {
         let (id, from, to) = (stretch.id, Offset(stretch.from), Offset(stretch.to));
         let mut records = 0_u64;
-        self.scan.read(id, from, to, |record| {
+        let wants = |key: Option<&[u8]>, value: Option<&[u8]>| {
             records = records.saturating_add(1);
+            wants(key, value)
+        };
+        self.scan.read_some(id, from, to, wants, |record| {
             each(id, record);
             ControlFlow::Continue(())
         })?;

@@ -92,17 +92,6 @@ impl Link {
         self.judge(&live, reply.and_then(|values| values.into_iter().map(Value::extract_error).collect()))
     }
 
-    /// Sends several commands as one transaction, of which the reply is told.
-    pub(super) async fn call_atomically(&self, commands: &Pipeline) -> Result<Value, StoreError> {
-        let live = self.live().await?;
-        let mut connection = live.connection.clone();
-        // Those before it are told that they are queued.
-        let replies = connection.req_packed_commands(commands, commands.len().saturating_add(1), 1).await;
-        let reply =
-            replies.and_then(|replies| replies.into_iter().next().unwrap_or(Value::Nil).extract_error());
-        self.judge(&live, reply)
-    }
-
     fn judge<T>(&self, live: &Live, reply: Result<T, RedisError>) -> Result<T, StoreError> {
         reply.map_err(|error| {
             let (remedy, keep) = remedy(&error);

@@ -303,7 +303,8 @@ impl Core {
             return Ok(None);
         }
         let mut transaction = redis::pipe();
-        transaction.atomic().cmd("GET").arg(pointer).cmd("HGETALL").arg(keys.positions());
+        // Not as the client's own transaction: it counts replies wrongly where the server refuses to begin one.
+        transaction.cmd("MULTI").cmd("GET").arg(pointer).cmd("HGETALL").arg(keys.positions());
         transaction.cmd("MGET");
         for id in accounts {
             transaction.arg(keys.account(id));
@@ -312,7 +313,9 @@ impl Core {
         for id in accounts {
             transaction.arg(keys.account_quarantine(id));
         }
-        let [named, held, cells, marked] = parts(self.link.call_atomically(&transaction).await?)?;
+        transaction.cmd("EXEC");
+        let replies = self.link.call_all(&transaction).await?;
+        let [named, held, cells, marked] = parts(replies.into_iter().next_back().unwrap_or(Value::Nil))?;
         let named = generation(named)?;
         if named != Some(at) {
             return Ok(Some(Called::Moved(named)));

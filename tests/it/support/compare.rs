@@ -124,17 +124,26 @@ pub fn folded(log: &Log, redis_url: &str) {
 #[track_caller]
 pub fn folded_into(log: &Log, redis_url: &str, generation: Generation) {
     eventually(Duration::from_secs(60), || {
-        let positions = dump_of(redis_url, generation).positions;
-        let behind: Vec<String> = log
-            .partitions()
-            .filter_map(|(id, records)| {
-                let end = records.last()?.offset + 1;
-                let next = positions.get(&id).map_or(-1, |position| position.checkpoint.next.0);
-                (next < end).then(|| format!("{id}: {next} of {end}"))
-            })
-            .collect();
+        let behind = behind(log, redis_url, generation);
         if behind.is_empty() { Ok(()) } else { Err(behind) }
     });
+}
+
+/// Whether the last record of every partition of the log is folded by now.
+pub fn is_folded(log: &Log, redis_url: &str) -> bool {
+    behind(log, redis_url, GENERATION).is_empty()
+}
+
+/// The partitions that are not folded to their end, and how far they are.
+fn behind(log: &Log, redis_url: &str, generation: Generation) -> Vec<String> {
+    let positions = dump_of(redis_url, generation).positions;
+    log.partitions()
+        .filter_map(|(id, records)| {
+            let end = records.last()?.offset + 1;
+            let next = positions.get(&id).map_or(-1, |position| position.checkpoint.next.0);
+            (next < end).then(|| format!("{id}: {next} of {end}"))
+        })
+        .collect()
 }
 
 /// Compares the store and the dead-letter topic with what the log gives up to the store's checkpoints. Nothing
