@@ -417,6 +417,8 @@ impl Seen {
         if let Some(slot) = known {
             return slot;
         }
+        // Most subjects have one source, and a vector would make room for four.
+        self.sources.reserve_exact(1);
         self.sources.push(Source {
             fingerprint,
             last: 0,

@@ -136,12 +136,12 @@ impl Cache {
     /// Its key, and whether that commit gives birth to it; `None` where there is no cell to write.
     pub fn write(&mut self, place: Place, commit: u64, out: &mut Vec<u8>) -> Option<(&CellKey, bool)> {
         let slot = self.slots.get_mut(place.0)?;
+        slot.commit = commit;
         let cell = slot.cell.as_ref()?;
         cell.encode_into(out);
         let weight = weight(Some(cell));
         self.weight = self.weight.saturating_sub(slot.weight).saturating_add(weight);
         slot.weight = weight;
-        slot.commit = commit;
         let born = !std::mem::replace(&mut slot.stored, true);
         Some((&slot.key, born))
     }

@@ -12,7 +12,7 @@ use crate::{
         Time, Topic, fold,
     },
     source::batch::{Batch, Stored},
-    store::{CellKey, Halt, Owing},
+    store::{CellKey, Halt, Owing, StoreError},
     wire,
 };
 
@@ -31,7 +31,11 @@ impl Session<'_> {
         'batch: for several in lined_up.chunks(PREFETCHED) {
             self.cache.prefetch(several.iter().filter_map(|next| next.place));
             for next in several {
-                let Some(record) = batch.record(next.index) else { continue };
+                let unplaced = next.subject.is_some() && !next.waits && next.place.is_none();
+                let Some(record) = batch.record(next.index).filter(|_| !unplaced) else {
+                    // Never so: but to go on would pass over an event.
+                    return Err(StoreError::Unchained { partition: self.id }.into());
+                };
                 let reading = self.read(&record, next);
                 let before = self.traced.as_ref().map(|_| counts);
                 outcome = self.apply(&record, next, &reading, &mut counts).await;
@@ -259,7 +263,8 @@ impl Session<'_> {
         let home = self.shared.home(subject);
         let effect = fold(&mut slot.cell, event, &at, home, &self.shared.rules)?;
         counts.add(effect.outcome, effect.compared);
-        if effect.outcome == Outcome::Ignored(Ignored::Replayed) {
+        // An event of an ignored type leaves nothing, not even a cell: there is nothing to write.
+        if effect.outcome == Outcome::Ignored(Ignored::Replayed) || slot.cell.is_none() {
             return Ok(());
         }
         if slot.change() {

@@ -57,14 +57,17 @@ pub fn queue(room: &Arc<Room>) -> (Sender, Receiver) {
 }
 
 impl Sender {
-    /// Whether the owner has taken everything.
+    /// Whether the owner has taken everything, or is gone.
     pub fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0
+        self.waiting.load(Ordering::Relaxed) == 0 || self.batches.is_closed()
     }
 
     /// Puts a batch behind the others, or gives it back where the share is used up. An empty queue takes any. Where
-    /// the owner is gone nobody needs it.
+    /// the owner is gone nobody needs it, and nobody is to wait for it.
     pub fn try_send(&self, batch: Batch) -> Result<(), Batch> {
+        if self.batches.is_closed() {
+            return Ok(());
+        }
         let (waiting, weight) = (self.waiting.load(Ordering::Relaxed), weight(&batch));
         if waiting > 0 && waiting.saturating_add(weight) > self.room.share() {
             return Err(batch);
@@ -130,7 +133,10 @@ mod tests {
     #[tokio::test]
     async fn a_queue_whose_owner_is_gone_takes_everything() {
         let (sender, receiver) = queue(&Room::new(1));
-        drop(receiver);
         assert!(sender.try_send(batch(1)).is_ok());
+        assert!(sender.try_send(batch(2)).is_err(), "the share is used up");
+        drop(receiver);
+        assert!(sender.try_send(batch(2)).is_ok());
+        assert!(sender.is_empty());
     }
 }

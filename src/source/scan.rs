@@ -86,9 +86,9 @@ impl Scan {
         self.read_some(id, from, to, |_, _| true, each)
     }
 
-    /// Hands over the records of `from..to` that are wanted, by key and value, in order until `each` breaks or the stretch ends; the offset at which
-    /// to go on. `to` may lie past the last record: markers of transactions stand between.
-    /// What is not wanted is not copied: of most stretches that is nearly all.
+    /// Hands over the records of `from..to` that are wanted, by key and value, in order until `each` breaks or the
+    /// stretch ends; the offset at which to go on. `to` may lie past the last record: markers of transactions stand
+    /// between. What is not wanted is not copied: of most stretches that is nearly all.
     pub fn read_some(
         &self,
         id: PartitionId,

@@ -432,6 +432,12 @@ fn a_type_to_ignore_is_passed_over_counted_and_pinned() {
     assert!(expected.cells.len() == 1, "an ignored event makes nobody known: {:?}", expected.cells.keys());
     let metrics = http::get(product.admin, "/metrics", &[]).expect("metrics").body;
     assert!(metrics.contains("balance_projector_events_ignored_total{reason=\"type\"} 2"), "{metrics}");
+    // What comes for such a subject later is folded, written and told like anybody's.
+    world.put(&world.booked("A2", "e2", "1"));
+    world.put(&renamed(world.booked("A3", "e3", "1")));
+    world.put(&unreadable(world.booked("A3", "e4", "1")));
+    let expected = world.whole();
+    assert_eq!((expected.cells.len(), expected.quarantines.len()), (2, 1));
     assert!(product.stop().success());
     let mut other = Product::start("project", &world.topics, &world.redis.url(), &settings("[]"));
     assert_eq!(other.process.wait(Duration::from_secs(30)).code(), Some(1));

@@ -279,6 +279,19 @@ fn a_switch_and_its_way_back_under_load_cost_no_answer_and_nothing_goes_back() {
     assert!(product.stop().success());
 }
 
+/// The nice value of each thread of a process.
+fn nices(process: u32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok())
+        .map(|stat| {
+            // Behind the name, which may hold anything in its brackets, the state is field 3 and this one 19.
+            let behind = stat.rsplit_once(") ").unwrap().1;
+            behind.split(' ').nth(16).unwrap().parse().unwrap()
+        })
+        .collect()
+}
+
 #[test]
 fn a_rebuild_killed_at_any_moment_goes_on_where_it_was_and_several_share_it() {
     let deployed = Deployment::new(4);
@@ -312,6 +325,9 @@ fn a_rebuild_killed_at_any_moment_goes_on_where_it_was_and_several_share_it() {
         let rebuild = Product::start_with(&arguments, &topics, &deployed.redis.url(), &small);
         eventually(WITHIN, || if commits() > before + 20 { Ok(()) } else { Err(commits()) });
         std::thread::sleep(Duration::from_millis(round * 37 % 100));
+        // It gives way to readers, in every thread that folds; the field is counted as `proc(5)` does.
+        let nices = nices(rebuild.process.id());
+        assert!(!nices.is_empty() && nices.iter().all(|nice| *nice == 10), "{nices:?}");
         rebuild.kill();
         compare::generation_up_to_the_checkpoints(
             deployed.broker,

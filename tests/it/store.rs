@@ -894,7 +894,7 @@ fn a_url_that_cannot_be_read_is_refused_without_repeating_it() {
 }
 
 /// The permissions that the documentation of the store names, and no others.
-const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx \
+const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +multi +exec +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx \
                    +hgetall +hvals +hdel +sadd +smembers +del +scan";
 
 fn user(server: &Server, name: &str, rules: &str) -> RedisStore {
@@ -921,6 +921,8 @@ async fn a_missing_permission_shows_at_the_start() {
         "-info",
         "-get",
         "-mget",
+        "-multi",
+        "-exec",
         "-set",
         "-mset",
         "-exists",

@@ -39,6 +39,9 @@ pub struct Args {
     /// Which generation to go on with, or the next free number; without it, the unfinished one, or else the next.
     #[arg(long, value_name = "NUMBER")]
     pub generation: Option<u32>,
+    /// How far it gives way to other processes of the machine, readers' above all: 0 not at all, 19 wholly.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub nice: u8,
     /// Who decides, and whether to ask. To go on with a generation nobody is asked.
     #[command(flatten)]
     pub consent: Consent,
@@ -51,6 +54,17 @@ pub enum From {
     Beginning,
     /// At what retention has left: subjects without a beginning since then are served as incomplete.
     LogStart,
+}
+
+/// Gives way to other processes of the machine. Threads inherit that: call it before there are any.
+pub fn give_way(args: &Args) -> anyhow::Result<()> {
+    use rustix::process::{getpriority_process, setpriority_process};
+    let nice = i32::from(args.nice);
+    // Who was started to give way further stays so: to go back takes a right that few have.
+    if getpriority_process(None).context("--nice")? < nice {
+        setpriority_process(None, nice).context("--nice")?;
+    }
+    Ok(())
 }
 
 /// Begins or goes on, and feeds until SIGTERM, SIGINT, or until the generation is retired.
@@ -295,7 +309,7 @@ mod tests {
         for decision in decisions {
             known.adopt(decision.clone());
         }
-        let args = Args { from, seed: None, generation, consent: Consent::default() };
+        let args = Args { from, seed: None, generation, nice: 10, consent: Consent::default() };
         match choose(&known, &args, None, complete) {
             Ok(Chosen::Begin { generation, origin, .. }) => format!("begin {} from {origin}", generation.0),
             Ok(Chosen::GoOn(birth)) => format!("go on with {}", birth.generation.0),

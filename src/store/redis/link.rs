@@ -89,7 +89,12 @@ impl Link {
         let live = self.live().await?;
         let mut connection = live.connection.clone();
         let reply = connection.req_packed_commands(commands, 0, commands.len()).await;
-        self.judge(&live, reply.and_then(|values| values.into_iter().map(Value::extract_error).collect()))
+        let reply = reply.and_then(|values| values.into_iter().map(Value::extract_error).collect());
+        if reply.is_err() {
+            // A transaction that was begun and not ended would take in whatever comes next.
+            self.drop_if(live.number);
+        }
+        self.judge(&live, reply)
     }
 
     fn judge<T>(&self, live: &Live, reply: Result<T, RedisError>) -> Result<T, StoreError> {

@@ -105,7 +105,7 @@ impl Reader {
         Ok(Reader { core: Arc::new(core), queue: OnceLock::new(), timeout })
     }
 
-    /// Runs the script on keys of no generation.
+    /// Reads keys of no generation in both ways.
     pub(super) async fn rehearse(
         &self,
         keys: &Keys,
@@ -417,7 +417,7 @@ impl Core {
 impl ReadStore for RedisStore {
     async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError> {
         let read = pin!(self.reader.ask(|reply| Ask::Account(id.clone(), reply)));
-        traces::round_trip("EVALSHA_RO", read).await
+        traces::round_trip("MULTI", read).await
     }
 
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
