@@ -35,7 +35,7 @@ use crate::{
 /// How often heartbeats are sampled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// How often while somebody waits for a position.
-const SAMPLE_EVERY_WAITING: Duration = Duration::from_millis(25);
+const SAMPLE_EVERY_WAITING: Duration = Duration::from_millis(5);
 /// A store that takes longer over a sample does not answer.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the store's settings are checked.
