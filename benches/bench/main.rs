@@ -19,16 +19,17 @@
     reason = "a benchmark computes rates, and stops at the first surprise"
 )]
 
+mod freshness;
 mod http;
 mod loops;
 mod operate;
 mod process;
+mod reads;
 
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -40,8 +41,6 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
-    message::Message,
-    producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::{Value, json};
 
@@ -252,33 +251,6 @@ impl Bench {
         topics
     }
 
-    /// Publishes a stream of other subjects to the same topics until it is killed.
-    fn pour(&self, config: &Path, events: u64) -> Pouring {
-        let accounts = self.args.accounts.to_string();
-        let customers = (self.args.accounts / 2).to_string();
-        let mut generate = Command::new(&self.args.binary)
-            .args(["generate", "--events", &events.to_string(), "--seed", "7"])
-            .args(["--accounts", &accounts, "--customers", &customers])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("generate starts");
-        // The same ids would come with other facts.
-        let mut rename = Command::new("sed")
-            .args(["-e", "s/\"CZ0/\"XZ0/g", "-e", "s/\"C0/\"X0/g"])
-            .stdin(generate.stdout.take().expect("a pipe"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("sed starts");
-        let publish = Command::new(&self.args.binary)
-            .args(["--config", config.to_str().expect("a path in UTF-8"), "publish"])
-            .stdin(rename.stdout.take().expect("a pipe"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("publish starts");
-        Pouring([generate, rename, publish])
-    }
-
     fn configure(&self, topics: &Topics, name: &str) -> PathBuf {
         let path = self.args.out.join(format!("{name}.toml"));
         let accounts: Vec<String> = self.sample_accounts().iter().map(|id| format!("{id:?}")).collect();
@@ -461,129 +433,6 @@ listen = "127.0.0.1:{admin}"
         raw.iter().map(|(id, bytes)| (id.clone(), next(bytes))).collect()
     }
 
-    /// Both views and the constant route, in turn, from one server.
-    fn reads(&mut self, scenario: &str, config: &Path, idle: bool) {
-        let text = fs::read_to_string(config).expect("the configuration");
-        let listen = |section: &str| {
-            let at = text.find(section).expect("a section");
-            let line = text[at..].lines().find(|line| line.starts_with("listen")).expect("a listener");
-            line.split('"').nth(1).expect("an address").to_owned()
-        };
-        let (api, admin) = (listen("[api]"), listen("[admin]"));
-        // `project` has its own admin listener: the server's must be another.
-        let own_admin = format!("127.0.0.1:{}", free_port());
-        let serve_config = config.with_extension("serve.toml");
-        fs::write(&serve_config, text.replace(&admin, &own_admin)).expect("a configuration");
-        let server = Role::start(&self.args.binary, "serve", &serve_config);
-        let account = |id: &String| account_request(id);
-        let customer = |id: &String| {
-            format!(
-                "GET /api/v1/customers/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \
-                 YmVuY2g6YmVuY2g=\r\nProfileId: bench\r\nRequest-Tracking-Id: 1\r\n\r\n"
-            )
-        };
-        let accounts: Vec<String> = self.sample_accounts().iter().map(account).collect();
-        let customers: Vec<String> = self.samples("payment.", "customer_id").iter().map(customer).collect();
-        let constant = vec!["GET /livez HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()];
-        until_200(&api, &accounts[0]);
-        let seconds = Duration::from_secs(4);
-        for (name, address, requests) in
-            [("constant", &own_admin, constant), ("account", &api, accounts), ("customer", &api, customers)]
-        {
-            eprintln!("{scenario}: {name}");
-            let load = http::load(address, requests, 64, seconds, None);
-            let of = |figure: &str| format!("{name}_{figure}");
-            self.put(scenario, &of("per_second"), load.per_second);
-            self.put(scenario, &of("p50_us"), load.p50_us as f64);
-            self.put(scenario, &of("p99_us"), load.p99_us as f64);
-            self.put(scenario, &of("other_status"), load.other_status as f64);
-        }
-        if idle {
-            self.apart(scenario, &api);
-            drop(server);
-            self.secured(scenario, &api, &serve_config);
-        }
-    }
-
-    /// Another's account and one that does not exist, in turn on one connection: neither takes longer.
-    fn apart(&mut self, scenario: &str, api: &str) {
-        eprintln!("{scenario}: another's account, and none");
-        let mut stream = std::net::TcpStream::connect(api).expect("the server listens");
-        stream.set_nodelay(true).expect("a socket option");
-        let foreign: Vec<String> = self.foreign_accounts().iter().map(|id| account_request(id)).collect();
-        let absent: Vec<String> = (0..foreign.len()).map(|n| account_request(&format!("none-{n}"))).collect();
-        let (mut of_foreign, mut of_absent) = (Vec::new(), Vec::new());
-        for round in 0..20_000 {
-            for (times, requests) in [(&mut of_foreign, &foreign), (&mut of_absent, &absent)] {
-                let sent = Instant::now();
-                ask(&mut stream, &requests[round % requests.len()], 404);
-                times.push(sent.elapsed().as_nanos());
-            }
-        }
-        for (name, mut times) in [("foreign", of_foreign), ("absent", of_absent)] {
-            times.sort_unstable();
-            self.put(scenario, &format!("{name}_p50_us"), times[times.len() / 2] as f64 / 1e3);
-        }
-    }
-
-    /// The views by TLS, beside the constant route in the clear.
-    fn secured(&mut self, scenario: &str, api: &str, serve_config: &Path) {
-        use std::os::unix::fs::PermissionsExt as _;
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-        let (certificate, key) = (self.args.out.join("server.pem"), self.args.out.join("server.key"));
-        fs::write(&certificate, made.cert.pem()).expect("a file");
-        fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("permissions");
-        let text = fs::read_to_string(serve_config).expect("the configuration");
-        let path = |path: &Path| fs::canonicalize(path).expect("a file").display().to_string();
-        let tls = format!(
-            "\n[api.tls]\ncertificate_file = {:?}\nkey_file = {:?}\n",
-            path(&certificate),
-            path(&key)
-        );
-        let secured = serve_config.with_extension("tls.toml");
-        fs::write(&secured, text + &tls).expect("a configuration");
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("a root");
-        let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let client = std::sync::Arc::new(client);
-        let _server = Role::start(&self.args.binary, "serve", &secured);
-        // The server takes a moment to believe heartbeats.
-        std::thread::sleep(Duration::from_secs(3));
-        let accounts: Vec<String> = self.sample_accounts().iter().map(|id| account_request(id)).collect();
-        eprintln!("{scenario}: accounts by TLS");
-        let load = http::load(api, accounts, 64, Duration::from_secs(4), Some(&client));
-        self.put(scenario, "tls_account_per_second", load.per_second);
-        self.put(scenario, "tls_account_p99_us", load.p99_us as f64);
-        self.put(scenario, "tls_account_other_status", load.other_status as f64);
-    }
-
-    /// Publish to readable over HTTP at 1,000 events a second, beside produce to consume.
-    fn freshness(&mut self) {
-        let topics = self.fill("freshness", 10_000, &["--accounts".to_owned(), "1000".to_owned()]);
-        let config = self.args.out.join("freshness.toml");
-        let _project = Role::start(&self.args.binary, "run", &config);
-        let text = fs::read_to_string(&config).expect("the configuration");
-        let api =
-            text.split("listen = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("an address");
-        // None of those that were published, which live in partitions of their own.
-        let account = self.sample_accounts().last().expect("accounts").clone();
-        let request = |position: &str| {
-            format!(
-                "GET /my/accounts/{account}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
-                 {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n{position}\r\n"
-            )
-        };
-        std::thread::sleep(Duration::from_secs(3));
-        let (readable, consumed) = probe(&topics, api, &account, &request);
-        for (name, mut times) in [("readable", readable), ("consumed", consumed)] {
-            times.sort_unstable();
-            let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(0);
-            self.put("freshness", &format!("{name}_p50_us"), at(0.5) as f64);
-            self.put("freshness", &format!("{name}_p99_us"), at(0.99) as f64);
-        }
-    }
-
     fn memory(&mut self, scenario: &str, prefix: &str, before: f64) {
         let mut redis = self.redis.get_connection().expect("Redis answers");
         let (mut accounts, mut customers, mut cursor) = (0_u64, 0_u64, 0_u64);
@@ -693,142 +542,7 @@ listen = "127.0.0.1:{admin}"
     }
 }
 
-/// A generator, what renames its subjects, and a publisher.
-struct Pouring([std::process::Child; 3]);
-
-impl Pouring {
-    fn kill(&mut self) {
-        for child in &mut self.0 {
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-}
-
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
-}
-
-fn until_200(address: &str, request: &str) {
-    let limit = Instant::now() + Duration::from_mins(1);
-    loop {
-        let bound = std::net::TcpStream::connect(address).is_ok();
-        if bound {
-            let load = http::load(address, vec![request.to_owned()], 1, Duration::from_millis(50), None);
-            if load.other_status == 0 {
-                return;
-            }
-        }
-        assert!(Instant::now() < limit, "the server does not answer 200");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// Times, in microseconds, from before a publish to its balance read, and to its record consumed.
-fn probe(
-    topics: &Topics,
-    api: &str,
-    account: &str,
-    request: &dyn Fn(&str) -> String,
-) -> (Vec<u64>, Vec<u64>) {
-    let producer: BaseProducer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", &topics.brokers)
-        .set("linger.ms", "0")
-        .create()
-        .expect("a producer");
-    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", &topics.brokers)
-        .set("group.id", "bench-freshness")
-        .set("fetch.wait.max.ms", "100")
-        .create()
-        .expect("a consumer");
-    let ledger = topics.ledger();
-    let mut list = rdkafka::TopicPartitionList::new();
-    list.add_partition_offset(&ledger, 0, rdkafka::Offset::End).expect("a partition");
-    consumer.assign(&list).expect("assigned");
-    while consumer.poll(Duration::from_millis(500)).is_some() {}
-    let (mut readable, mut received) = (Vec::new(), Vec::new());
-    // The probed account keeps to partition 0; the rate around it comes from other accounts.
-    let clock = Instant::now();
-    let event = |id: usize, subject: &str| {
-        format!(
-            r#"{{"specversion":"1.0","id":"00000000-0000-4000-8000-{:012x}","source":"urn:bench","type":"ledger.entry.booked.v1","subject":"{subject}","time":"2026-01-01T00:00:{:02}.{:09}Z","data":{{"entry_id":"p-{id}","account_id":"{subject}","amount":"1.00","currency":"EUR","credit_debit_indicator":"CRDT","booking_date":"2026-01-01"}}}}"#,
-            id + usize::try_from(std::process::id()).unwrap_or(0) * 1_000_000,
-            id / 1_000_000,
-            id % 1_000_000,
-        )
-    };
-    let mut id = 0;
-    let mut stream = std::net::TcpStream::connect(api).expect("the server listens");
-    stream.set_nodelay(true).expect("a socket option");
-    let (_, mut next) = consumer.fetch_watermarks(&ledger, 0, Duration::from_secs(5)).expect("watermarks");
-    for round in 0..1_000_u64 {
-        // Nine events of other accounts and one of the probed one, every ten milliseconds.
-        for other in 0..9 {
-            id += 1;
-            let subject = format!("other-{other}");
-            let value = event(id, &subject);
-            let record = BaseRecord::to(&ledger).partition(1).key(&subject).payload(&value).headers(header());
-            producer.send(record).expect("queued");
-        }
-        id += 1;
-        let value = event(id, account);
-        let sent = Instant::now();
-        let record = BaseRecord::to(&ledger).partition(0).key(account).payload(&value).headers(header());
-        producer.send(record).expect("queued");
-        producer.poll(Duration::ZERO);
-        if round % 2 == 0 {
-            let position = format!("Projection-Min-Position: {ledger}/0@{next}\r\n");
-            ask(&mut stream, &request(&position), 200);
-            readable.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
-            while consumer.poll(Duration::ZERO).is_some() {}
-        } else {
-            while !matches!(consumer.poll(Duration::from_millis(200)), Some(Ok(message)) if message.offset() >= next)
-            {
-            }
-            received.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
-        }
-        next += 1;
-        let due = Duration::from_millis(round * 10);
-        std::thread::sleep(due.saturating_sub(clock.elapsed()));
-    }
-    producer.flush(Duration::from_secs(10)).expect("flushed");
-    (readable, received)
-}
-
-fn header() -> rdkafka::message::OwnedHeaders {
-    rdkafka::message::OwnedHeaders::new()
-        .insert(rdkafka::message::Header { key: "content-type", value: Some("application/cloudevents+json") })
-}
-
-fn account_request(id: &str) -> String {
-    format!(
-        "GET /my/accounts/{id}/balance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAPI-key: \
-         {API_KEY}\r\nTPP-Name: bench\r\nUser-Involved: true\r\nX-Request-ID: 1\r\n\r\n"
-    )
-}
-
-fn ask(stream: &mut std::net::TcpStream, request: &str, status: u16) {
-    use std::io::Read as _;
-    stream.write_all(request.as_bytes()).expect("the server reads");
-    let mut buffer = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let read = stream.read(&mut chunk).expect("the server answers");
-        buffer.extend_from_slice(&chunk[..read]);
-        let text = String::from_utf8_lossy(&buffer);
-        if let Some(head) = text.find("\r\n\r\n") {
-            let length = text[..head]
-                .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned))
-                .and_then(|length| length.trim().parse::<usize>().ok())
-                .unwrap_or(0);
-            if buffer.len() >= head + 4 + length {
-                let expected = format!("HTTP/1.1 {status}");
-                assert!(text.starts_with(&expected), "the probe is answered: {}", &text[..head]);
-                return;
-            }
-        }
-    }
 }

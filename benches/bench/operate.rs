@@ -8,7 +8,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Bench, account_request, free_port, http, loops, process::Role, until_200};
+use crate::{
+    Bench, free_port, http, loops,
+    process::Role,
+    reads::{account_request, until_200},
+};
 
 /// How long each load of reads lasts.
 const READS: Duration = Duration::from_secs(4);

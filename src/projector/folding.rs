@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Cell, Class, Compared, Event, Ignored, LastRecord, Offset, Outcome, RecordAt, Rejection, Subject,
-        Time, Topic, fold,
+        Cell, Class, Compared, Effect, Event, Ignored, LastRecord, Offset, Outcome, RecordAt, Rejection,
+        Subject, Time, Topic, fold,
     },
     source::batch::{Batch, Stored},
     store::{CellKey, Halt, Owing, StoreError},
@@ -262,18 +262,21 @@ impl Session<'_> {
         };
         let home = self.shared.home(subject);
         let effect = fold(&mut slot.cell, event, &at, home, &self.shared.rules)?;
-        counts.add(effect.outcome, effect.compared);
         // An event of an ignored type leaves nothing, not even a cell: there is nothing to write.
-        if effect.outcome == Outcome::Ignored(Ignored::Replayed) || slot.cell.is_none() {
-            return Ok(());
-        }
-        if slot.change() {
+        let nothing = effect.outcome == Outcome::Ignored(Ignored::Replayed) || slot.cell.is_none();
+        if !nothing && slot.change() {
             self.pending.cells.push(place);
         }
+        self.took_effect(subject, effect, counts);
+        Ok(())
+    }
+
+    /// Counts what an event did, and takes note of who came to owe.
+    pub(super) fn took_effect(&mut self, subject: &Subject, effect: Effect, counts: &mut Counts) {
+        counts.add(effect.outcome, effect.compared);
         if let (Subject::Account(account), Some(customer)) = (subject, effect.owing) {
             self.pending.owing.push(Owing { customer, account: account.clone() });
         }
-        Ok(())
     }
 
     /// A known cell has changed: until its commit is acknowledged the store may not have it.

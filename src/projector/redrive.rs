@@ -166,10 +166,7 @@ impl Session<'_> {
             self.changed(&key);
         }
         if let Past::Folded(effect) = past {
-            counts.add(effect.outcome, effect.compared);
-            if let (Subject::Account(account), Some(customer)) = (subject, effect.owing) {
-                self.pending.owing.push(Owing { customer, account: account.clone() });
-            }
+            self.took_effect(subject, effect, counts);
         }
         Ok(())
     }

@@ -195,11 +195,6 @@ impl Keys {
         key.starts_with(&self.head)
     }
 
-    /// Whether a key is one of this generation.
-    pub fn holds(&self, key: &str) -> bool {
-        key.starts_with(&self.head)
-    }
-
     /// What a key of this generation names; `None` for a key that this program does not write.
     pub fn name(&self, key: &str) -> Option<Name> {
         let rest = key.strip_prefix(&self.head)?;

@@ -62,7 +62,7 @@ impl RedisStore {
                 let Value::BulkString(key) = key else { continue };
                 all = all.saturating_add(1);
                 // Keys of others need not be text.
-                let ours = std::str::from_utf8(&key).is_ok_and(|key| keys.holds(key));
+                let ours = std::str::from_utf8(&key).is_ok_and(|key| keys.owns(key));
                 own = own.saturating_add(u64::from(ours));
             }
             cursor = text(next)?;
