@@ -27,8 +27,8 @@ pub use customer::{Customer, LastPayment, Profile};
 pub use event::{AccountFact, CustomerFact, Entry, Event, Fact, Indicator, Statement};
 pub use facet::{Aspect, Facet};
 pub use fold::{
-    Cell, CellError, Compared, Effect, Ignored, Manner, Outcome, Rules, RulesError, fold, fold_in,
-    number_due, pass_over,
+    Cell, CellError, Compared, Effect, Ignored, Manner, Outcome, PREFETCHED, Rules, RulesError, fold,
+    fold_in, number_due, pass_over, prefetch,
 };
 pub use id::{AccountId, CustomerId, EntryId, IdError, PaymentId, Subject};
 pub use parameters::{FOLD_VERSION, FingerprintKey, Parameters};

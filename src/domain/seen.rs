@@ -201,6 +201,9 @@ fn day(bytes: &mut SmallVec<[u8; 256]>, day: Day) {
     bytes.extend_from_slice(&day.0.day().to_le_bytes());
 }
 
+/// Records for which a window has room when its first one comes.
+const ROOM_RECORDS: usize = 4;
+
 /// The last so many records of `STRIDE` bytes, oldest first; each begins with a fingerprint.
 ///
 /// Raw bytes in memory as in the cell: reading and writing a window is one copy.
@@ -237,8 +240,19 @@ impl<const STRIDE: usize> Window<STRIDE> {
         if oldest.is_some() {
             self.bytes.drain(..STRIDE);
         }
+        if self.bytes.capacity().saturating_sub(self.bytes.len()) < STRIDE {
+            self.grow(max);
+        }
         self.bytes.extend_from_slice(&record);
         oldest
+    }
+
+    /// Room for twice as many records, but for some at least, for growing by one at a time costs more than they take;
+    /// and for no more than there may be.
+    fn grow(&mut self, max: usize) {
+        let held = self.bytes.len();
+        let most = max.max(1).saturating_mul(STRIDE).saturating_sub(held);
+        self.bytes.reserve_exact(held.max(STRIDE.saturating_mul(ROOM_RECORDS)).min(most));
     }
 
     pub(super) fn remove(&mut self, fingerprint: Fingerprint) {

@@ -9,7 +9,10 @@ use hashbrown::{HashTable, hash_table::Entry};
 use slab::Slab;
 use std::hash::BuildHasher as _;
 
-use crate::{domain::Cell, store::CellKey};
+use crate::{
+    domain::{Cell, PREFETCHED, prefetch},
+    store::CellKey,
+};
 
 /// Where a cell is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +84,22 @@ impl Cache {
         self.at(place, key)
     }
 
-    /// Reads a little of every part of these cells. They lie scattered in memory, and folding waits for each in turn:
-    /// here one does not wait for the other.
-    pub fn prefetch(&self, places: impl Iterator<Item = Place>) {
-        let cells = places.filter_map(|place| self.slots.get(place.0)?.cell.as_ref());
-        std::hint::black_box(cells.fold(0, |sum: usize, cell| sum.wrapping_add(cell.prefetch())));
+    /// Reads what [`Cache::find`] will read for these keys. It lies scattered in memory, and each look-up waits for it
+    /// in turn: here one does not wait for the other.
+    pub fn prefetch_places<'k>(&self, keys: impl Iterator<Item = &'k CellKey>) {
+        let mut likely = [0; PREFETCHED];
+        for (key, likely) in keys.zip(&mut likely) {
+            // The first whose hash is alike: nearly always the right one.
+            let first = self.places.find(self.hasher.hash_one(key), |_| true);
+            *likely = first.copied().unwrap_or_default();
+        }
+        let slots = likely.iter().filter_map(|place| self.slots.get(*place));
+        std::hint::black_box(slots.fold(0, |sum: usize, slot| sum.wrapping_add(slot.weight)));
+    }
+
+    /// [`prefetch`] of the cells at these places.
+    pub fn prefetch(&self, places: impl Iterator<Item = Place> + Clone) {
+        prefetch(places.filter_map(|place| self.slots.get(place.0)?.cell.as_ref()));
     }
 
     /// A cell that the store told.

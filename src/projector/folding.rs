@@ -8,16 +8,13 @@ use super::{
 };
 use crate::{
     domain::{
-        Cell, Class, Compared, Effect, Event, Ignored, LastRecord, Offset, Outcome, RecordAt, Rejection,
-        Subject, Time, Topic, fold,
+        Cell, Class, Compared, Effect, Event, Ignored, LastRecord, Offset, Outcome, PREFETCHED, RecordAt,
+        Rejection, Subject, Time, Topic, fold,
     },
     source::batch::{Batch, Stored},
     store::{CellKey, Halt, Owing, StoreError},
     wire,
 };
-
-/// Cells that are fetched from memory together, before they are folded: few enough to stay in the processor's cache.
-const PREFETCHED: usize = 64;
 
 impl Session<'_> {
     pub(super) async fn fold_batch(&mut self, batch: &Batch) -> Result<(), Interrupt> {
@@ -135,15 +132,18 @@ impl Session<'_> {
             }
             let subject = wire::subject_of(self.id.topic, key);
             let waits = subject.as_ref().is_some_and(|subject| self.waits_unread(subject, offset));
-            let mut next = LinedUp { index, subject, waits, place: None };
-            if let Some(subject) = next.subject.as_ref().filter(|_| !waits) {
-                let key = cell_key(subject);
-                next.place = self.cache.find(&key);
+            let key = subject.as_ref().filter(|_| !waits).map(cell_key);
+            lined_up.push(LinedUp { index, subject, key, waits, place: None });
+        }
+        for (chunk, several) in lined_up.chunks_mut(PREFETCHED).enumerate() {
+            self.cache.prefetch_places(several.iter().filter_map(|next| next.key.as_ref()));
+            for (within, next) in several.iter_mut().enumerate() {
+                let Some(key) = &next.key else { continue };
+                next.place = self.cache.find(key);
                 if next.place.is_none() {
-                    missing.push((lined_up.len(), key));
+                    missing.push((chunk.saturating_mul(PREFETCHED).saturating_add(within), key.clone()));
                 }
             }
-            lined_up.push(next);
         }
         if !missing.is_empty() {
             let mut wanted: Vec<CellKey> = missing.iter().map(|(_, key)| key.clone()).collect();
@@ -253,8 +253,10 @@ impl Session<'_> {
         event: &Event,
         counts: &mut Counts,
     ) -> Result<(), Rejection> {
-        let (Some(subject), Some(place)) = (&next.subject, next.place) else { return Ok(()) };
-        let Some(slot) = self.cache.at(place, &cell_key(subject)) else { return Ok(()) };
+        let (Some(subject), Some(key), Some(place)) = (&next.subject, &next.key, next.place) else {
+            return Ok(());
+        };
+        let Some(slot) = self.cache.at(place, key) else { return Ok(()) };
         let at = RecordAt {
             partition: self.id,
             offset: record.offset,
@@ -295,6 +297,8 @@ struct LinedUp {
     index: usize,
     /// Whom its key names, where it is usable.
     subject: Option<Subject>,
+    /// The key of that one's cell, unless the record waits.
+    key: Option<CellKey>,
     /// It waits, unread.
     waits: bool,
     /// Where the subject's cell is, unless the record waits.

@@ -20,7 +20,7 @@ use super::{
     redrive::Redrives,
 };
 use crate::{
-    domain::{Checkpoint, LastRecord, Offset, PartitionId, Subject, Time},
+    domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time},
     source::{poller::Progress, queue::Receiver},
     store::{
         CellKey, CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine,
@@ -565,10 +565,14 @@ impl<'a> Session<'a> {
     fn write_cells(&mut self, places: &[Place], commit: u64) -> Vec<CellWrite> {
         let mut packed = Vec::with_capacity(places.len().saturating_mul(CELL_BYTES));
         let mut written = Vec::with_capacity(places.len());
-        for place in places {
-            let start = packed.len();
-            if let Some((key, born)) = self.cache.write(*place, commit, &mut packed) {
-                written.push((key.clone(), born, start..packed.len()));
+        for several in places.chunks(PREFETCHED) {
+            // They were folded some time ago.
+            self.cache.prefetch(several.iter().copied());
+            for place in several {
+                let start = packed.len();
+                if let Some((key, born)) = self.cache.write(*place, commit, &mut packed) {
+                    written.push((key.clone(), born, start..packed.len()));
+                }
             }
         }
         let packed = Bytes::from(packed);
