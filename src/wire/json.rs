@@ -98,6 +98,30 @@ fn unescape(raw: &str) -> Result<String, HalfSurrogate> {
     Ok(text)
 }
 
+/// How many bytes of a string stand for themselves: up to a quote, a backslash or a control character.
+///
+/// Eight at a time. A byte that is less than `n`, which is 128 at most, borrows from its highest bit where `n` is
+/// taken away from each; a borrow may mislead about the bytes behind the first that is found, never about that one.
+fn plain_bytes(rest: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let less = |word: u64, n: u64| word.wrapping_sub(ONES.wrapping_mul(n)) & !word & HIGHS;
+    let is = |word: u64, byte: u8| less(word ^ ONES.wrapping_mul(u64::from(byte)), 1);
+    let (words, last) = rest.as_chunks::<8>();
+    let mut passed = 0_usize;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let stops = less(word, 0x20) | is(word, b'"') | is(word, b'\\');
+        if stops != 0 {
+            let bits = usize::try_from(stops.trailing_zeros()).unwrap_or_default();
+            return passed.saturating_add(bits / 8);
+        }
+        passed = passed.saturating_add(8);
+    }
+    let stop = |&b: &u8| matches!(b, b'"' | b'\\' | 0..0x20);
+    passed.saturating_add(last.iter().position(stop).unwrap_or(last.len()))
+}
+
 /// Walks a text once, from its first byte to its last.
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
@@ -275,8 +299,7 @@ impl<'a> Scanner<'a> {
         let mut escaped = false;
         loop {
             let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            let stop = |&b: &u8| matches!(b, b'"' | b'\\' | 0..0x20);
-            self.at = self.at.saturating_add(rest.iter().position(stop).unwrap_or(rest.len()));
+            self.at = self.at.saturating_add(plain_bytes(rest));
             match self.peek() {
                 Some(b'"') => {
                     let raw = self.since(start);
@@ -523,6 +546,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn plain_bytes_end_where_the_first_other_one_stands(
+            plain in proptest::collection::vec(prop_oneof![0x20..=0x21_u8, 0x23..=0x5b_u8, 0x5d..=0xff_u8], 0..40),
+            rest in proptest::collection::vec(prop_oneof![0..0x20_u8, Just(b'"'), Just(b'\\'), any::<u8>()], 0..20),
+            stop in prop_oneof![0..0x20_u8, Just(b'"'), Just(b'\\')],
+        ) {
+            prop_assert_eq!(plain_bytes(&plain), plain.len());
+            let text: Vec<u8> = plain.iter().chain([&stop]).chain(&rest).copied().collect();
+            prop_assert_eq!(plain_bytes(&text), plain.len());
+        }
+
         #[test]
         fn it_takes_what_serde_json_takes(text in r#"[ \[\]{}:,"\\utrnfals0-9eE.+-]{0,24}"#) {
             let library = serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok();
