@@ -6,6 +6,7 @@ use std::{net::TcpListener, time::Duration};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 
 use crate::support::{
+    certificates::Authority,
     collector::{Collector, attribute, ids, kind},
     compare, events, eventually, free_port, http,
     kafka::{self, Topics},
@@ -82,7 +83,7 @@ fn a_record_that_brings_a_traceparent_is_followed_to_its_commit() {
         "project",
         &topics,
         &redis.url(),
-        &settings(&collector.endpoint(), "sampled_per_million = 0"),
+        &settings(collector.endpoint(), "sampled_per_million = 0"),
     );
     let opened = events::opened(&topics, "account-77312", &["CZK"], None);
     producer.put(&with_header(opened, "traceparent", &sampled(TRACE)));
@@ -124,6 +125,32 @@ fn a_record_that_brings_a_traceparent_is_followed_to_its_commit() {
 }
 
 #[test]
+fn a_collector_is_told_by_https_where_its_authority_is_the_configured_one() {
+    let topics = kafka::shared().topics(1);
+    let redis = redis::Server::start();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let producer = Producer::new(kafka::shared(), Partitioner::Java);
+    let opened = events::opened(&topics, "account-77312", &["CZK"], None);
+    producer.put(&with_header(opened, "traceparent", &sampled(TRACE)));
+    let ours = format!("ca_file = {:?}", authority.file);
+    let another = Collector::start_tls(&stranger.issue("another", "Collector"));
+    let projector = Product::start("project", &topics, &redis.url(), &settings(another.endpoint(), &ours));
+    eventually(WITHIN, || {
+        let lost = metric(&projector, "balance_projector_trace_spans_total{result=\"refused\"}");
+        if lost > 0 { Ok(()) } else { Err(lost) }
+    });
+    assert!(projector.stop().success());
+    assert!(another.bodies().is_empty(), "another authority's collector is told nothing");
+
+    let collector = Collector::start_tls(&authority.issue("collector", "Collector"));
+    let projector = Product::start("project", &topics, &redis.url(), &settings(collector.endpoint(), &ours));
+    let booked = events::booked(&topics, "account-77312", "e1", "1.00", None);
+    producer.put(&with_header(booked, "traceparent", &sampled(&trace('d'))));
+    assert_eq!(ids(&folded(&collector, &topics.ledger, 1)).0, trace('d'));
+    assert!(projector.stop().success());
+}
+
+#[test]
 fn every_record_that_is_followed_is_told_by_one_commit() {
     let topics = kafka::shared().topics(1);
     let (redis, collector) = (redis::Server::start(), Collector::start());
@@ -138,7 +165,7 @@ fn every_record_that_is_followed_is_told_by_one_commit() {
         "project",
         &topics,
         &redis.url(),
-        &settings(&collector.endpoint(), "sampled_per_million = 0"),
+        &settings(collector.endpoint(), "sampled_per_million = 0"),
     );
     let folds: Vec<Span> = (0..6).map(|offset| folded(&collector, &topics.ledger, offset)).collect();
     assert!(projector.stop().success());
@@ -162,7 +189,7 @@ fn a_record_that_is_set_aside_says_its_class_and_takes_its_traceparent_along() {
         "project",
         &topics,
         &redis.url(),
-        &settings(&collector.endpoint(), "sampled_per_million = 0"),
+        &settings(collector.endpoint(), "sampled_per_million = 0"),
     );
     let record = |entry, amount| events::booked(&topics, "account-77312", entry, amount, None);
     producer.put(&with_header(record("e1", "1.00"), "traceparent", &sampled(&trace('1'))));
@@ -224,7 +251,7 @@ const ACCOUNT: [(&str, &str); 5] = [
 fn a_request_that_brings_a_traceparent_is_followed_to_redis() {
     let topics = kafka::shared().topics(1);
     let (redis, collector) = (redis::Server::start(), Collector::start());
-    let running = served(&topics, &redis, &settings(&collector.endpoint(), "sampled_per_million = 0"));
+    let running = served(&topics, &redis, &settings(collector.endpoint(), "sampled_per_million = 0"));
     let rows: &[(&str, &[(&str, &str)], &str, &str, usize)] = &[
         ("/api/v1/customers/customer-77312/balance", &CUSTOMER, "/api/v1/customers/{id}/balance", "200", 1),
         ("/my/accounts/account-77312/balance", &ACCOUNT, "/my/accounts/{id}/balance", "200", 1),
@@ -268,7 +295,7 @@ fn what_is_not_sampled_is_not_followed() {
     let topics = kafka::shared().topics(1);
     let (redis, collector) = (redis::Server::start(), Collector::start());
     // Where chance decides, it says yes.
-    let running = served(&topics, &redis, &settings(&collector.endpoint(), "sampled_per_million = 1000000"));
+    let running = served(&topics, &redis, &settings(collector.endpoint(), "sampled_per_million = 1000000"));
     let producer = Producer::new(kafka::shared(), Partitioner::Java);
     let record = |entry| events::booked(&topics, "account-77312", entry, "1.00", None);
     let (_, not) = producer.put(&with_header(record("e2"), "traceparent", &unsampled(&trace('a'))));
@@ -293,7 +320,7 @@ fn what_is_not_sampled_is_not_followed() {
 fn nothing_of_a_subject_or_a_caller_is_in_what_is_exported() {
     let topics = kafka::shared().topics(1);
     let (redis, collector) = (redis::Server::start(), Collector::start());
-    let running = served(&topics, &redis, &settings(&collector.endpoint(), "sampled_per_million = 1000000"));
+    let running = served(&topics, &redis, &settings(collector.endpoint(), "sampled_per_million = 1000000"));
     let producer = Producer::new(kafka::shared(), Partitioner::Java);
     let mut poison = events::booked(&topics, "poison-77312", "e-77312", "77312", None);
     poison.value.as_mut().unwrap().push(b'!');
@@ -367,7 +394,7 @@ fn a_collector_that_is_down_or_hangs_delays_neither_folding_nor_answers() {
 fn what_is_queued_is_sent_at_a_stop() {
     let topics = kafka::shared().topics(1);
     let (redis, collector) = (redis::Server::start(), Collector::start());
-    let mut slow = settings(&collector.endpoint(), "sampled_per_million = 0");
+    let mut slow = settings(collector.endpoint(), "sampled_per_million = 0");
     slow.properties = slow.properties.replace("interval_ms = 100", "interval_ms = 60000");
     let projector = Product::start("project", &topics, &redis.url(), &slow);
     let opened = events::opened(&topics, "account-77312", &["CZK"], None);

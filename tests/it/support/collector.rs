@@ -1,42 +1,59 @@
 //! A collector of traces: what it is sent, as it was sent and as it reads.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{BufRead as _, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
 };
 
+use balance_projector::tls::{self, Identity};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::any_value::Value,
     trace::v1::{Span, span::SpanKind},
 };
 use prost::Message as _;
+use rustls::{ServerConnection, StreamOwned};
 
 /// It listens until the tests end.
 pub struct Collector {
-    address: SocketAddr,
-    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+    endpoint: String,
+    bodies: Bodies,
 }
+
+type Bodies = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Collector {
     pub fn start() -> Self {
+        Self::at("http", take)
+    }
+
+    /// One that shows this certificate of `localhost`.
+    pub fn start_tls(identity: &Identity) -> Self {
+        let config = Arc::new(tls::server(identity, None).expect("a certificate"));
+        Self::at("https", move |socket, kept| {
+            let session = ServerConnection::new(Arc::clone(&config)).expect("a session");
+            take(StreamOwned::new(session, socket), kept);
+        })
+    }
+
+    fn at(scheme: &str, take: impl Fn(TcpStream, &Mutex<Vec<Vec<u8>>>) + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let port = listener.local_addr().expect("an address").port();
+        let bodies = Bodies::default();
         let kept = Arc::clone(&bodies);
         thread::spawn(move || {
             for socket in listener.incoming() {
-                take(&socket.expect("a connection"), &kept);
+                take(socket.expect("a connection"), &kept);
             }
         });
-        Collector { address, bodies }
+        Collector { endpoint: format!("{scheme}://localhost:{port}/v1/traces"), bodies }
     }
 
     /// What the configuration names.
-    pub fn endpoint(&self) -> String {
-        format!("http://{}/v1/traces", self.address)
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Every byte that came, but for the headers.
@@ -64,13 +81,14 @@ impl Collector {
     }
 }
 
-/// One request, as OTLP over HTTP has it.
-fn take(socket: &TcpStream, bodies: &Mutex<Vec<Vec<u8>>>) {
-    let mut reader = BufReader::new(socket);
+/// One request, as OTLP over HTTP has it; none where whoever came left before it.
+fn take(stream: impl Read + Write, bodies: &Mutex<Vec<Vec<u8>>>) {
+    let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     loop {
         let mut line = String::new();
-        if reader.read_line(&mut line).expect("a line") == 0 {
+        // By TLS an authority that is not known ends here.
+        if !reader.read_line(&mut line).is_ok_and(|read| read > 0) {
             return;
         }
         if line == "\r\n" {
@@ -85,9 +103,8 @@ fn take(socket: &TcpStream, bodies: &Mutex<Vec<Vec<u8>>>) {
     reader.read_exact(&mut body).expect("a body");
     bodies.lock().expect("no panic").push(body);
     let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
-    let mut socket = socket;
     // Whoever asked may have gone.
-    drop(socket.write_all(answer.as_bytes()));
+    drop(reader.get_mut().write_all(answer.as_bytes()));
 }
 
 /// What a span says of itself.
