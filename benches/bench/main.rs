@@ -526,9 +526,10 @@ listen = "127.0.0.1:{admin}"
             "drain_per_second" => "loop_per_second",
             "rebuild_per_second" => "live_per_second",
             "reads_rebuilding_p99_us" => "reads_p99_us",
-            "audit_per_second" | "explain_account_per_second" | "explain_customer_per_second" => {
-                "bare_per_second"
-            }
+            "audit_per_second"
+            | "audit_folded_per_second"
+            | "explain_account_per_second"
+            | "explain_customer_per_second" => "bare_per_second",
             "account_per_second" | "customer_per_second" | "tls_account_per_second" => "constant_per_second",
             "foreign_p50_us" => "absent_p50_us",
             "readable_p50_us" => "consumed_p50_us",

@@ -87,8 +87,13 @@ impl Bench {
         drop(server);
 
         eprintln!("operate: an audit");
-        let (seconds, _) = self.timed(&config, &["audit", "--json"]);
+        let (seconds, output) = self.timed(&config, &["audit", "--jobs", "2", "--json"]);
         self.put("operate", "audit_per_second", records / seconds);
+        // The rest is comparing with the store, and the walk over it.
+        let told: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        let folding = told["partitions"].as_array().expect("partitions").iter();
+        let folding: u64 = folding.filter_map(|partition| partition["folding_milliseconds"].as_u64()).sum();
+        self.put("operate", "audit_folded_per_second", records * 2.0 * 1e3 / folding as f64);
         for (kind, ids) in
             [("account", self.sample_accounts()), ("customer", self.samples("payment.", "customer_id"))]
         {

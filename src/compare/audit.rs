@@ -5,10 +5,11 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     hash::Hasher as _,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +30,7 @@ use crate::{
         keys::Name,
         redis::{
             RedisStore,
-            beside::{Held, SUBJECTS_MAX},
+            beside::{Beside, Held, SUBJECTS_MAX},
         },
     },
 };
@@ -41,6 +42,8 @@ const ROUNDS_MAX: u32 = 8;
 /// How often what differs is folded again and looked at again: a decision may be on its way to the owner.
 const LOOKS_MAX: u32 = 3;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Pages of subjects that are asked for while another is compared.
+const PAGES_AHEAD: usize = 8;
 
 /// What an audit needs, shared by the partitions that are audited at the same time.
 pub struct Audit {
@@ -71,6 +74,8 @@ pub struct Audited {
     pub cut: Offset,
     /// Records read, in all passes.
     pub records: u64,
+    /// How long reading and folding them took.
+    pub folding: Duration,
     /// Passes over the partition, one where its subjects fit into memory.
     pub passes: u32,
     /// What differs.
@@ -116,7 +121,9 @@ impl Audit {
         let mut selections = vec![selection];
         while let Some(selection) = selections.pop() {
             let start = self.start(partition)?;
+            let begun = Instant::now();
             let (refold, cut) = self.refold(law, partition, selection, start, pace).await?;
+            audited.folding = audited.folding.saturating_add(begun.elapsed());
             selections.extend(refold.left_over.iter().cloned());
             audited.cut = audited.cut.min(cut);
             audited.records = audited.records.saturating_add(refold.records);
@@ -140,8 +147,10 @@ impl Audit {
         (drawn, derived): (Vec<Subject>, &[Name]),
         pace: Pace,
     ) -> anyhow::Result<Audited> {
+        let begun = Instant::now();
         let (refold, cut) =
             self.refold(law, partition, selection, self.start(partition)?, Some(pace)).await?;
+        let folding = begun.elapsed();
         let records = refold.records;
         let mut states: HashMap<Subject, State> = refold.into_states().into_iter().collect();
         for subject in drawn {
@@ -158,7 +167,7 @@ impl Audit {
         for difference in self.wrong().await?.into_values().flatten() {
             tally.add(difference);
         }
-        Ok(Audited { cut, records, passes: 1, tally })
+        Ok(Audited { cut, records, folding, passes: 1, tally })
     }
 
     fn start(&self, partition: PartitionId) -> anyhow::Result<Offset> {
@@ -211,18 +220,9 @@ impl Audit {
         let tail = Tail::new(&self.cluster, Offsets::clone(&right_at)).context("kafka settings")?;
         let tally = Tally::new(Expected::default(), self.first_max);
         let mut engine = Engine::new(&self.cluster, Arc::clone(law), Examined::Left, tail, tally);
-        let mut states = states.into_iter();
-        loop {
-            let page: Vec<_> = states.by_ref().take(SUBJECTS_MAX).collect();
-            if page.is_empty() {
-                break;
-            }
-            self.remember(partition, &page);
-            let keys: Vec<CellKey> = page.iter().map(|(subject, _)| key(subject)).collect();
-            let read = self.store.beside([self.birth.generation], &keys).await;
-            let beside = read.context("the projection cannot be read")?;
-            let looked = self.derivation.look(&self.store, &keys, &beside.subjects).await;
-            looked.context("the projection cannot be read")?;
+        let mut pages =
+            stream::iter(pages_of(states)).map(|page| self.read(partition, page)).buffered(PAGES_AHEAD);
+        while let Some((page, keys, beside)) = pages.try_next().await? {
             let [positions] = &beside.positions;
             let next = offsets(positions).get(&partition).copied();
             let named = self.cluster.display(partition);
@@ -249,6 +249,21 @@ impl Audit {
         let suspects = engine.take_suspects();
         let Tally { cells, .. } = engine.tally;
         Ok((cells, suspects))
+    }
+
+    /// What the projection holds of a page of subjects; what follows from it is looked up as well.
+    async fn read(
+        &self,
+        partition: PartitionId,
+        page: Page,
+    ) -> anyhow::Result<(Page, Vec<CellKey>, Beside<1>)> {
+        self.remember(partition, &page);
+        let keys: Vec<CellKey> = page.iter().map(|(subject, _)| key(subject)).collect();
+        let read = self.store.beside([self.birth.generation], &keys).await;
+        let beside = read.context("the projection cannot be read")?;
+        let looked = self.derivation.look(&self.store, &keys, &beside.subjects).await;
+        looked.context("the projection cannot be read")?;
+        Ok((page, keys, beside))
     }
 
     /// Folds the suspects again, under what is decided by then, and compares them again: what still differs differs.
@@ -400,6 +415,17 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+/// Subjects that are compared together.
+type Page = Vec<(Subject, State)>;
+
+fn pages_of(states: Vec<(Subject, State)>) -> impl Iterator<Item = Page> {
+    let mut states = states.into_iter();
+    std::iter::from_fn(move || {
+        let page: Page = states.by_ref().take(SUBJECTS_MAX).collect();
+        (!page.is_empty()).then_some(page)
+    })
 }
 
 /// What a partition answers for: the cells that live there, and its own marks.

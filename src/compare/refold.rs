@@ -1,19 +1,22 @@
 //! A stretch of a partition folded in memory, for some of its subjects: what the log says, without a store.
 
 use std::{
-    collections::HashMap,
     hash::BuildHasher as _,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
 
 use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 
 use super::subject::{Law, State};
 use crate::{
-    domain::{Cell, Offset, PartitionId, Subject},
+    domain::{Offset, PREFETCHED, PartitionId, Subject, prefetch},
     projector::lane::Lane,
-    source::scan::{Scan, ScanError},
+    source::{
+        batch::Batch,
+        scan::{Scan, ScanError},
+    },
     wire,
 };
 
@@ -25,8 +28,10 @@ pub struct Selection {
     named: std::collections::HashSet<Subject, RandomState>,
 }
 
-/// What a subject costs besides its cell.
+/// About what a subject takes besides its cell.
 const SUBJECT_BYTES: usize = 256;
+/// About what a cell takes after its first record; what the next ones add to it is less than they take themselves.
+const NEW_CELL_BYTES: usize = 2_048;
 
 impl Selection {
     /// All of them.
@@ -108,11 +113,12 @@ pub struct Refold<'a> {
     law: &'a Law,
     partition: PartitionId,
     selection: Selection,
-    lanes: HashMap<Subject, Lane, RandomState>,
+    lanes: IndexMap<Subject, Lane, RandomState>,
     /// Ranges of subjects that did not fit into memory, to be folded by themselves.
     pub left_over: Vec<Selection>,
     /// Records read, selected or not.
     pub records: u64,
+    /// What the cells weigh at most: more than they did when they were weighed last, by all that came since.
     bytes: usize,
     bytes_max: usize,
     pace: Option<Pace>,
@@ -131,7 +137,7 @@ impl<'a> Refold<'a> {
             law,
             partition,
             selection,
-            lanes: HashMap::default(),
+            lanes: IndexMap::default(),
             left_over: Vec::new(),
             records: 0,
             bytes: 0,
@@ -147,26 +153,38 @@ impl<'a> Refold<'a> {
         (from, to): (Offset, Offset),
         stop: &tokio_util::sync::CancellationToken,
     ) -> Result<(), ScanError> {
-        scan.read(self.partition, from, to, |record| {
-            self.records = self.records.saturating_add(1);
-            if let Some(pace) = &mut self.pace {
-                pace.take();
+        scan.read_batches(self.partition, from, to, |batch| {
+            self.fold_batch(batch);
+            self.make_room();
+            if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    }
+
+    fn fold_batch(&mut self, batch: &Batch) {
+        let (topic, known) = (self.partition.topic, self.lanes.len());
+        let mut lined_up = Vec::with_capacity(batch.len());
+        for (index, (_, key)) in batch.keys().enumerate() {
+            let subject = wire::subject_of(topic, key).filter(|subject| self.selection.holds(subject));
+            lined_up.push((index, subject.map(|subject| self.place(subject))));
+        }
+        for several in lined_up.chunks(PREFETCHED) {
+            let cells = several.iter().filter_map(|(_, place)| self.lanes.get_index((*place)?)?.1.cell());
+            prefetch(cells);
+            for (index, place) in several {
+                self.records = self.records.saturating_add(1);
+                if let Some(pace) = &mut self.pace {
+                    pace.take();
+                }
+                let lane = place.and_then(|place| self.lanes.get_index_mut(place));
+                if let (Some((subject, lane)), Some(record)) = (lane, batch.record(*index)) {
+                    let ground = self.law.ground(self.partition, subject);
+                    lane.take(&ground, &record, &mut |_| {});
+                }
             }
-            let subject = wire::subject(&record.record(self.partition.topic));
-            if let Some(subject) = subject.filter(|subject| self.selection.holds(subject)) {
-                let ground = self.law.ground(self.partition, &subject);
-                let lane = self.lanes.entry(subject.clone()).or_default();
-                let before = weight(lane);
-                lane.take(&ground, record, &mut |_| {});
-                self.bytes = self.bytes.saturating_add(weight(lane)).saturating_sub(before);
-                self.make_room();
-            }
-            if self.records.trailing_zeros() >= 12 && stop.is_cancelled() {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(())
+        }
+        let born = self.lanes.len().saturating_sub(known);
+        let new = born.saturating_mul(NEW_CELL_BYTES);
+        self.bytes = self.bytes.saturating_add(batch.bytes()).saturating_add(new);
     }
 
     /// Every subject that came up, with its cell and what is on hold in this partition.
@@ -179,20 +197,32 @@ impl<'a> Refold<'a> {
         self.lanes.into_iter().map(state).collect()
     }
 
+    fn place(&mut self, subject: Subject) -> usize {
+        let entry = self.lanes.entry(subject);
+        let place = entry.index();
+        entry.or_default();
+        place
+    }
+
     fn make_room(&mut self) {
-        while self.bytes > self.bytes_max {
+        if self.bytes <= self.bytes_max {
+            return;
+        }
+        self.bytes = self.weigh();
+        // Weighing takes time: a quarter stays free until the next one.
+        let most = self.bytes_max.saturating_sub(self.bytes_max / 4);
+        while self.bytes > most {
             let Some(rest) = self.selection.halve() else { return };
             self.left_over.push(rest);
             let selection = &self.selection;
             self.lanes.retain(|subject, _| selection.holds(subject));
-            self.bytes = self.lanes.values().fold(0, |sum, lane| sum.saturating_add(weight(lane)));
+            self.bytes = self.weigh();
         }
     }
-}
 
-fn weight(lane: &Lane) -> usize {
-    let cell = lane.cell().map_or(0, Cell::weight);
-    // A subject that was just met weighs nothing before its first record, and its room after it.
-    let known = lane.cell().is_some() || lane.quarantine().is_some();
-    cell.saturating_add(if known { SUBJECT_BYTES } else { 0 })
+    fn weigh(&self) -> usize {
+        let cells = self.lanes.values().filter_map(Lane::cell);
+        let subjects = self.lanes.len().saturating_mul(SUBJECT_BYTES);
+        cells.fold(subjects, |sum, cell| sum.saturating_add(cell.weight()))
+    }
 }

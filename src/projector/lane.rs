@@ -49,7 +49,8 @@ pub struct Ground<'a> {
 #[derive(Debug, Default)]
 pub struct Lane {
     cell: Option<Cell>,
-    hold: Option<Hold>,
+    /// Apart: almost none has one, and there may be as many lanes as subjects.
+    hold: Option<Box<Hold>>,
 }
 
 /// Why a subject's records wait.
@@ -97,6 +98,11 @@ impl Ground<'_> {
     }
 }
 
+/// Reads a record of the subject's.
+fn read_of(ground: &Ground<'_>, record: &Stored<'_>) -> Result<Event, Rejection> {
+    wire::decode_for(&record.record(ground.partition.topic), Some(ground.subject), ground.parameters)
+}
+
 impl Lane {
     /// A subject that waits for nothing: before its first record, or from a cell on.
     pub fn new(cell: Option<Cell>) -> Self {
@@ -125,7 +131,7 @@ impl Lane {
 
     /// Takes the subject's next record, and tells what became of it; of several, where a gap closes.
     pub fn take(&mut self, ground: &Ground<'_>, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_, '_>)) {
-        let read = wire::decode(&record.record(ground.partition.topic), ground.parameters);
+        let read = read_of(ground, record);
         let Some(hold) = &mut self.hold else {
             if let Err(rejection) = self.fold(ground, record, &read, tell) {
                 self.hold(ground, record, &read, rejection, Vec::new(), tell);
@@ -195,7 +201,7 @@ impl Lane {
             (_, _) => None,
         };
         let gap = missing.map(|missing| Gap::new(missing, Kept::new(record, read), behind));
-        self.hold = Some(Hold { quarantine, gap });
+        self.hold = Some(Box::new(Hold { quarantine, gap }));
         let (at, event, fate) = (record_at(ground, record), read.as_ref().ok(), Fate::SetAside(why));
         tell(Step { at, record, event, fate, patch: None, cell: self.cell.as_ref() });
     }
@@ -206,14 +212,14 @@ impl Lane {
         let Some(gap) = &hold.gap else { return self.hold = Some(hold) };
         let mut records: VecDeque<Kept> = gap.records.iter().cloned().collect();
         let Some(first) = records.pop_front() else { return self.hold = Some(hold) };
-        let read = wire::decode(&first.stored().record(ground.partition.topic), ground.parameters);
+        let read = read_of(ground, &first.stored());
         if !self.folds_with_the_missing(ground, &first.stored(), &read, &records, tell) {
             self.hold = Some(hold);
             return;
         }
         while let Some(kept) = records.pop_front() {
             let record = kept.stored();
-            let read = wire::decode(&record.record(ground.partition.topic), ground.parameters);
+            let read = read_of(ground, &record);
             if let Err(why) = self.fold(ground, &record, &read, tell)
                 && !self.folds_with_the_missing(ground, &record, &read, &records, tell)
             {
@@ -269,7 +275,7 @@ impl Lane {
     ) -> Option<(RecordAt, Stored<'b>, Event, Effect)> {
         behind.iter().filter(|kept| kept.bears(source, number)).find_map(|kept| {
             let record = kept.stored();
-            let event = wire::decode(&record.record(ground.partition.topic), ground.parameters).ok()?;
+            let event = read_of(ground, &record).ok()?;
             let at = record_at(ground, &record);
             let manner = Manner::Early;
             let effect = fold_in(&mut self.cell, &event, &at, ground.home(), ground.rules, manner).ok()?;

@@ -94,8 +94,39 @@ impl Scan {
         id: PartitionId,
         from: Offset,
         to: Offset,
-        mut wants: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
+        wants: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
         mut each: impl FnMut(&Stored<'_>) -> ControlFlow<()>,
+    ) -> Result<Offset, ScanError> {
+        self.stretch(id, from, to, wants, |batch| {
+            for record in batch.iter() {
+                if each(&record).is_break() {
+                    return ControlFlow::Break(record.offset.next());
+                }
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// All records of `from..to`, some at a time, until `each` breaks or the stretch ends.
+    pub fn read_batches(
+        &self,
+        id: PartitionId,
+        from: Offset,
+        to: Offset,
+        mut each: impl FnMut(&Batch) -> ControlFlow<()>,
+    ) -> Result<(), ScanError> {
+        // Nobody goes on where it broke.
+        let each = |batch: &Batch| each(batch).map_break(|()| to);
+        self.stretch(id, from, to, |_, _| true, each).map(drop)
+    }
+
+    fn stretch(
+        &self,
+        id: PartitionId,
+        from: Offset,
+        to: Offset,
+        mut wants: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
+        mut each: impl FnMut(&Batch) -> ControlFlow<Offset>,
     ) -> Result<Offset, ScanError> {
         if from >= to {
             return Ok(from);
@@ -119,7 +150,7 @@ impl Scan {
         from: Offset,
         to: Offset,
         wants: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
-        each: &mut impl FnMut(&Stored<'_>) -> ControlFlow<()>,
+        each: &mut impl FnMut(&Batch) -> ControlFlow<Offset>,
     ) -> Result<Offset, ScanError> {
         let mut next = from;
         let mut silent_since: Option<Instant> = None;
@@ -146,10 +177,8 @@ impl Scan {
                     }
                 }
             }
-            for record in batch.iter() {
-                if each(&record).is_break() {
-                    return Ok(record.offset.next());
-                }
+            if let ControlFlow::Break(next) = each(&batch) {
+                return Ok(next);
             }
             batch.clear();
             // What is committed ends here: what is left of the stretch is markers, or belongs to nobody yet.

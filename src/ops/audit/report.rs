@@ -82,11 +82,12 @@ impl Report {
             .verdicts
             .iter()
             .map(|(partition, verdict)| match verdict {
-                Verdict::Ran(Audited { cut, records, passes, tally }) => json!({
+                Verdict::Ran(Audited { cut, records, folding, passes, tally }) => json!({
                     "partition": partition.to_string(),
                     "verdict": told(tally),
                     "cut": cut,
                     "records": records,
+                    "folding_milliseconds": milliseconds(*folding),
                     "passes": passes,
                     "cells": tally.cells,
                     "differences": tally.differences(),
@@ -105,7 +106,7 @@ impl Report {
             "partitions": partitions,
             "records": self.records(),
             "cells": self.cells(),
-            "milliseconds": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            "milliseconds": milliseconds(self.took),
             "first": self.first().map(|difference| SIDES.json(difference)).collect::<Vec<_>>(),
         });
         Ok(serde_json::to_string_pretty(&report)? + "\n")
@@ -116,7 +117,7 @@ impl Report {
         let mut text = format!("generation {}\n", self.generation.0);
         for (partition, verdict) in &self.verdicts {
             let line = match verdict {
-                Verdict::Ran(Audited { cut, records, passes, tally }) => {
+                Verdict::Ran(Audited { cut, records, passes, tally, folding: _ }) => {
                     let again = if *passes > 1 { format!(" in {passes} passes") } else { String::new() };
                     format!(
                         "{partition:<12} {:<9} up to offset {cut}: {} subjects from {records} records{again}{}",
@@ -140,6 +141,10 @@ impl Report {
             self.verdict()
         )
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn told(tally: &Tally) -> &'static str {
