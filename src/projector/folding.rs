@@ -28,11 +28,7 @@ impl Session<'_> {
         'batch: for several in lined_up.chunks(PREFETCHED) {
             self.cache.prefetch(several.iter().filter_map(|next| next.place));
             for next in several {
-                let unplaced = next.subject.is_some() && !next.waits && next.place.is_none();
-                let Some(record) = batch.record(next.index).filter(|_| !unplaced) else {
-                    // Never so: but to go on would pass over an event.
-                    return Err(StoreError::Unchained { partition: self.id }.into());
-                };
+                let Some(record) = batch.record(next.index) else { return Err(self.lost()) };
                 let reading = self.read(&record, next);
                 let before = self.traced.as_ref().map(|_| counts);
                 outcome = self.apply(&record, next, &reading, &mut counts).await;
@@ -64,6 +60,12 @@ impl Session<'_> {
         }
         self.cache.shrink(self.shared.cache_bytes_max(), self.acknowledged.checkpoint.commit);
         Ok(())
+    }
+
+    /// A record, or the cell that it is to be folded into, is not where it was put. Never so: but to go on would pass
+    /// over an event.
+    fn lost(&self) -> Interrupt {
+        StoreError::Unchained { partition: self.id }.into()
     }
 
     /// What came of a record, for the trace that it is part of.
@@ -231,7 +233,7 @@ impl Session<'_> {
         let decided = subject.filter(|_| self.redrives.is_patched(record.offset));
         let folded = match (reading, decided) {
             (Reading::Waits, _) => Ok(()),
-            (Reading::Rejected(rejection), None) => Err(rejection.clone()),
+            (Reading::Rejected(rejection), None) => Err(rejection.clone().into()),
             (Reading::Rejected(rejection), Some(subject)) => {
                 self.fold_decided(record, subject, &Err(rejection.clone()), counts)
             }
@@ -242,7 +244,8 @@ impl Session<'_> {
         };
         match folded {
             Ok(()) => Ok(()),
-            Err(rejection) => self.set_aside(record, subject, reading.event(), &rejection).await,
+            Err(Unfolded::Rejected(why)) => self.set_aside(record, subject, reading.event(), &why).await,
+            Err(Unfolded::Lost) => Err(self.lost()),
         }
     }
 
@@ -252,11 +255,11 @@ impl Session<'_> {
         next: &LinedUp,
         event: &Event,
         counts: &mut Counts,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Unfolded> {
         let (Some(subject), Some(key), Some(place)) = (&next.subject, &next.key, next.place) else {
-            return Ok(());
+            return Err(Unfolded::Lost);
         };
-        let Some(slot) = self.cache.at(place, key) else { return Ok(()) };
+        let slot = self.cache.at(place, key).ok_or(Unfolded::Lost)?;
         let at = RecordAt {
             partition: self.id,
             offset: record.offset,
@@ -303,6 +306,20 @@ struct LinedUp {
     waits: bool,
     /// Where the subject's cell is, unless the record waits.
     place: Option<Place>,
+}
+
+/// A record was not folded, and nothing has changed.
+pub(super) enum Unfolded {
+    /// It cannot be.
+    Rejected(Rejection),
+    /// Its cell is not where it was put.
+    Lost,
+}
+
+impl From<Rejection> for Unfolded {
+    fn from(rejection: Rejection) -> Self {
+        Unfolded::Rejected(rejection)
+    }
 }
 
 enum Reading {

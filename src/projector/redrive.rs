@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Shared, dead_letters,
-    folding::Counts,
+    folding::{Counts, Unfolded},
     lane::{self, Fate, Ground, Kept, Lane, Missing, Past},
     partition::{Interrupt, Session, cell_key},
 };
@@ -154,10 +154,10 @@ impl Session<'_> {
         subject: &Subject,
         read: &Result<Event, Rejection>,
         counts: &mut Counts,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Unfolded> {
         let decisions = Arc::clone(&self.redrives.decisions);
         let key = cell_key(subject);
-        let Some(slot) = self.cache.get_mut(&key) else { return Ok(()) };
+        let slot = self.cache.get_mut(&key).ok_or(Unfolded::Lost)?;
         let before = slot.cell.clone();
         let ground = ground(self.shared, self.id, subject, &decisions);
         let (past, _) = lane::apply(&mut slot.cell, &ground, record, read)?;
