@@ -1,0 +1,106 @@
+//! A customer's payments: which one was the last, and since when there is a customer.
+
+use super::*;
+
+#[test]
+fn a_payment_is_settled_once_and_reversed_once() {
+    let once = || event(1, settled("p1", "497.7", "2014-09-01"));
+    check(vec![
+        (
+            "another event, same facts",
+            vec![once()],
+            event(2, settled("p1", "497.70", "2014-09-01")),
+            DUPLICATE,
+        ),
+        ("another amount", vec![once()], event(2, settled("p1", "497.71", "2014-09-01")), CONFLICT),
+        ("another day", vec![once()], event(2, settled("p1", "497.7", "2014-09-02")), CONFLICT),
+        ("reversed", vec![once()], event(2, reversed("p1")), APPLIED),
+        ("reversed twice", vec![once(), event(2, reversed("p1"))], event(3, reversed("p1")), WITHOUT_EFFECT),
+        (
+            "settled again after its reversal",
+            vec![once(), event(2, reversed("p1"))],
+            event(3, settled("p1", "497.7", "2014-09-01")),
+            DUPLICATE,
+        ),
+        ("reversed without a payment", vec![], event(1, reversed("p1")), APPLIED),
+        (
+            "reversed twice without one",
+            vec![event(1, reversed("p1"))],
+            event(2, reversed("p1")),
+            WITHOUT_EFFECT,
+        ),
+        (
+            "settled after it",
+            vec![event(1, reversed("p1"))],
+            event(2, settled("p1", "1", "2014-09-01")),
+            APPLIED,
+        ),
+        (
+            "reversed, settled, and settled again with other facts",
+            vec![event(1, reversed("p1")), event(2, settled("p1", "1", "2014-09-01"))],
+            event(3, settled("p1", "2", "2014-09-01")),
+            CONFLICT,
+        ),
+        (
+            "of the latest by day, facts are remembered beyond the last 32",
+            then(vec![once()], (2..=50).map(|n| event(n, settled(&format!("p{n}"), "1", "2013-01-01")))),
+            event(99, settled("p1", "1", "2014-09-01")),
+            CONFLICT,
+        ),
+    ]);
+}
+
+#[test]
+fn the_last_payment_is_the_latest_by_day_then_offset_that_stands() {
+    let steps = [
+        (event(1, settled("p1", "10", "2026-03-01")), "10.0 2026-03-01"),
+        (event(2, settled("p2", "20", "2026-03-05")), "20.0 2026-03-05"),
+        (event(3, settled("p3", "30", "2026-03-04")), "20.0 2026-03-05"),
+        (event(4, settled("p4", "40", "2026-03-05")), "40.0 2026-03-05"),
+        (event(5, reversed("p4")), "20.0 2026-03-05"),
+        (event(6, reversed("p2")), "30.0 2026-03-04"),
+        (event(7, reversed("p9")), "30.0 2026-03-04"),
+        (event(8, settled("p9", "90", "2026-03-09")), "30.0 2026-03-04"),
+        (event(9, reversed("p3")), "10.0 2026-03-01"),
+        (event(10, reversed("p1")), "none"),
+        (event(11, settled("p5", "50", "2026-01-01")), "50.0 2026-01-01"),
+    ];
+    let mut log = Log::new();
+    for (n, (step, expected)) in steps.into_iter().enumerate() {
+        log.takes(&step);
+        assert_eq!(log.last_payment(), expected, "step {n}");
+    }
+}
+
+#[test]
+fn where_all_remembered_payments_are_reversed_and_more_are_forgotten_the_last_is_not_known() {
+    let mut log = Log::new();
+    for n in 1..=33 {
+        log.takes(&event(n, settled(&format!("p{n}"), "1", &format!("2026-01-{:02}", n.min(31)))));
+    }
+    for n in 2..=32 {
+        log.takes(&event(100 + n, reversed(&format!("p{n}"))));
+        assert!(log.last_payment().starts_with("1.0"), "{n}");
+    }
+    let since = 1_700_000_000_000 + log.next;
+    log.takes(&event(200, reversed("p33")));
+    let unknown = format!("forgotten since {since}");
+    assert_eq!(log.last_payment(), unknown);
+    log.takes(&event(201, profile("A", "1")));
+    log.takes(&event(202, reversed("p1")));
+    assert_eq!(log.last_payment(), unknown, "it stays so since the same record");
+    log.takes(&event(203, settled("p99", "2", "2025-01-01")));
+    assert_eq!(log.last_payment(), unknown, "an older one is forgotten at once");
+    log.takes(&event(204, settled("p98", "2", "2026-02-01")));
+    assert_eq!(log.last_payment(), "2.0 2026-02-01");
+}
+
+#[test]
+fn a_customer_exists_from_the_first_profile_or_payment() {
+    let mut log = Log::of(&[event(1, reversed("p1"))]);
+    assert!(!log.customer().exists());
+    log.takes(&event(2, settled("p1", "1", "2026-03-01")));
+    assert!(log.customer().exists());
+    assert_eq!(log.last_payment(), "none");
+    assert!(Log::of(&[event(1, profile("A", "0"))]).customer().exists());
+}

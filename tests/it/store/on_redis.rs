@@ -1,0 +1,282 @@
+//! What befalls Redis alone: how it may be set up, what it may refuse, how it is lost and found.
+
+use super::*;
+
+fn corrupt_about(told: &Result<(), StoreError>, words: &str) {
+    match told {
+        Err(StoreError::Corrupt { reason }) if reason.contains(words) => {}
+        other => panic!("not corrupt for {words}: {other:?}"),
+    }
+}
+
+fn transient<T: std::fmt::Debug>(told: &Result<T, StoreError>) {
+    assert!(matches!(told, Err(StoreError::Transient { .. })), "not transient: {told:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_refused_by_both_sides() {
+    let store = Fixture::redis_with(&["--maxmemory-policy", "allkeys-lru"]);
+    corrupt_about(&store.check(true).await, "maxmemory-policy allkeys-lru");
+    corrupt_about(&store.healthy().await, "maxmemory-policy allkeys-lru");
+    store.server().command::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    assert_eq!(store.check(true).await, Ok(()));
+    // Somebody turned eviction on and off again between two looks.
+    store.server().command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    store.server().command::<()>(&["SET", "x", "y"]);
+    store.server().command::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    eventually_evicted(store.server());
+    store.server().command::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    store.server().command::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    corrupt_about(&store.check(false).await, "evicted keys");
+    corrupt_about(&store.healthy().await, "evicted keys");
+}
+
+fn eventually_evicted(server: &Server) {
+    crate::support::eventually(Duration::from_secs(10), || {
+        let stats: String = server.command(&["INFO", "stats"]);
+        if stats.contains("evicted_keys:0\r") { Err(stats) } else { Ok(()) }
+    });
+}
+
+#[tokio::test]
+async fn a_redis_cluster_is_refused() {
+    let store = Fixture::redis_with(&["--cluster-enabled", "yes"]);
+    corrupt_about(&store.check(true).await, "Cluster");
+    corrupt_about(&store.healthy().await, "Cluster");
+}
+
+#[test]
+fn a_url_that_cannot_be_read_is_refused_without_repeating_it() {
+    let config = config::Redis { url: "redis//user:hunter2@host".to_owned(), ..config::Redis::default() };
+    match RedisStore::new(&config) {
+        Err(StoreError::Corrupt { reason }) => {
+            assert!(reason.contains("redis.url") && !reason.contains("hunter2"));
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("read"),
+    }
+}
+
+/// The permissions that the documentation of the store names, and no others.
+const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +multi +exec +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx \
+                   +hgetall +hvals +hdel +sadd +smembers +del +scan";
+
+fn user(server: &Server, name: &str, rules: &str) -> RedisStore {
+    let mut words = vec!["ACL", "SETUSER", name, "on", ">secret", "resetkeys", "-@all"];
+    words.extend(rules.split_whitespace());
+    server.command::<()>(&words);
+    connect(&server.url().replace("redis://", &format!("redis://{name}:secret@")))
+}
+
+#[tokio::test]
+async fn the_check_at_the_start_passes_with_the_documented_permissions_and_leaves_no_key() {
+    let server = Server::start();
+    assert_eq!(user(&server, "enough", ACL).check(true).await, Ok(()));
+    assert_eq!(server.command::<u64>(&["DBSIZE"]), 0);
+}
+
+#[tokio::test]
+async fn a_missing_permission_shows_at_the_start() {
+    let server = Server::start();
+    for missing in [
+        "-evalsha",
+        "-evalsha_ro",
+        "-script",
+        "-info",
+        "-get",
+        "-mget",
+        "-multi",
+        "-exec",
+        "-set",
+        "-mset",
+        "-exists",
+        "-hget",
+        "-hset",
+        "-hsetnx",
+        "-hdel",
+        "-hgetall",
+        "-sadd",
+        "-smembers",
+        "-del",
+    ] {
+        let store = user(&server, &format!("without{missing}"), &format!("{ACL} {missing}"));
+        corrupt_about(&store.check(true).await, "lacks a permission");
+    }
+    let store = user(&server, "elsewhere", &ACL.replace("~{bp}:*", "~other:*"));
+    corrupt_about(&store.check(true).await, "lacks a permission");
+    let wrong = connect(&server.url().replace("redis://", "redis://enough:wrong@"));
+    corrupt_about(&wrong.check(true).await, "user or the password");
+}
+
+#[tokio::test]
+async fn a_script_that_stopped_half_way_is_healed_by_folding_again() {
+    let store = Fixture::redis();
+    let first = Commit { cells: vec![cell("a", "1", true)], ..step(L0, store.claimed(L0, OURS).await) };
+    store.commit(&first).await.unwrap();
+    let keys = Keys::new("{bp}", G1);
+    store.server().command::<()>(&["SET", &keys.states(), "not a hash"]);
+    let mut second = step(L0, after(&first));
+    second.cells = vec![cell("a", "2", false), cell("b", "1", true)];
+    second.owing = vec![owing("c", "b")];
+    second.state = Some(state(1));
+    corrupt_about(&store.commit(&second).await, "another type");
+    // Redis does not roll back: the cells are written, the position is not.
+    store.server().command::<()>(&["DEL", &keys.states()]);
+    let half = store.dump(G1).await;
+    assert_eq!(half.cells[&account_cell("b")], "1");
+    assert_eq!(half.positions[&L0], after(&first));
+
+    let claimed = store.claim(G1, L0, THEIRS).await.unwrap();
+    assert_eq!(claimed.position.checkpoint, first.to);
+    let loaded = store.load(G1, L0, claimed.position, &[account_cell("a"), account_cell("b")]).await.unwrap();
+    assert_eq!(loaded, [Some(Bytes::from_static(b"2")), Some(Bytes::from_static(b"1"))]);
+    // Both cells have applied the record: nothing is left to write but the position.
+    let again = Commit { state: Some(state(1)), ..step(L0, claimed.position) };
+    store.commit(&again).await.unwrap();
+    let whole = store.dump(G1).await;
+    assert_eq!(whole.clone().figures(), half.figures());
+    assert_eq!(whole.positions[&L0], after(&again));
+}
+
+#[tokio::test]
+async fn a_dead_a_hung_and_a_forgetful_redis_are_transient_and_heal_by_themselves() {
+    let mut store = Fixture::redis();
+    let mut position = store.claimed(L0, OURS).await;
+    store.activate(None, G1).await.unwrap();
+    store.account(&account("a")).await.unwrap().unwrap();
+    let mut commit = step(L0, position);
+    store.commit(&commit).await.unwrap();
+    position = after(&commit);
+
+    // Scripts forgotten, as after a fail-over: loaded again, nothing else needed. Accounts are read without one.
+    store.server().command::<()>(&["SCRIPT", "FLUSH"]);
+    commit = step(L0, position);
+    transient(&store.commit(&commit).await);
+    store.account(&account("a")).await.unwrap().unwrap();
+    transient(&store.customer(&customer("c")).await);
+    healed(&store, &commit).await;
+    position = after(&commit);
+
+    // Hung: both give up in their time.
+    store.server().signal(Signal::Stop);
+    commit = step(L0, position);
+    let started = std::time::Instant::now();
+    transient(&store.account(&account("a")).await);
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+    transient(&store.commit(&commit).await);
+    transient(&store.commit(&commit).await);
+    store.server().signal(Signal::Cont);
+    // What was sent before may still be executed: a claim tells, and fences it.
+    let claimed = eventually_claimed(&store).await;
+    commit = step(L0, claimed);
+    healed(&store, &commit).await;
+    position = after(&commit);
+
+    // Killed, and back with its dump.
+    store.server().save();
+    store.server_mut().kill();
+    commit = step(L0, position);
+    transient(&store.commit(&commit).await);
+    transient(&store.account(&account("a")).await);
+    transient(&store.check(true).await);
+    store.server_mut().restart();
+    healed(&store, &commit).await;
+}
+
+async fn healed(store: &Fixture, commit: &Commit) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        match store.commit(commit).await {
+            Ok(()) => break,
+            Err(StoreError::Transient { .. }) if std::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    while store.account(&account("a")).await.is_err() || store.customer(&customer("c")).await.is_err() {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn eventually_claimed(store: &Fixture) -> Position {
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        match store.claim(G1, L0, THEIRS).await {
+            Ok(claimed) => return claimed.position,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_or_demoted_redis_takes_no_commit_and_is_transient() {
+    let store = Fixture::redis();
+    let mut commit = step(L0, store.claimed(L0, OURS).await);
+    commit.owing = vec![owing("c", "a")];
+    commit.cells = vec![cell("a", "1", true)];
+    let before = store.dump(G1).await;
+    for (on, off) in [
+        (["CONFIG", "SET", "maxmemory", "1"].as_slice(), ["CONFIG", "SET", "maxmemory", "0"].as_slice()),
+        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"]),
+    ] {
+        store.server().command::<()>(on);
+        transient(&store.commit(&commit).await);
+        store.server().command::<()>(off);
+        assert_eq!(store.dump(G1).await, before, "{on:?}");
+    }
+    healed(&store, &commit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_wait_together_share_calls_and_each_gets_its_own() {
+    let store = Fixture::redis();
+    let from = store.claimed(L0, OURS).await;
+    let mut commit = step(L0, from);
+    commit.cells = (0..300).map(|n| cell(&format!("a{n}"), &format!("v{n}"), true)).collect();
+    commit.owing = (0..300).map(|n| owing(&format!("c{n}"), &format!("a{n}"))).collect();
+    let poison = |n: i64| mark(Subject::Account(account(&format!("a{n}"))), quarantine(L0, n), &[]);
+    commit.quarantines = [7, 8, 200].map(poison).into();
+    commit.quarantines[2].customers = vec![customer("c7")];
+    store.commit(&commit).await.unwrap();
+    store.activate(None, G1).await.unwrap();
+    store.account(&account("a0")).await.unwrap().unwrap();
+    store.server().command::<()>(&["CONFIG", "RESETSTAT"]);
+    let accounts = join_all((0..300).map(|n| {
+        let store = &store;
+        async move { (n, store.account(&account(&format!("a{n}"))).await.unwrap().unwrap()) }
+    }));
+    let customers = join_all((0..300).map(|n| {
+        let store = &store;
+        async move { (n, store.customer(&customer(&format!("c{n}"))).await.unwrap().unwrap()) }
+    }));
+    let (accounts, customers) = futures::join!(accounts, customers);
+    for (n, read) in accounts {
+        assert_eq!(read.cell, Some(Bytes::from(format!("v{n}"))));
+        let held = if [7, 8, 200].contains(&n) { vec![quarantine(L0, n)] } else { vec![] };
+        assert_eq!(read.quarantines, held, "{n}");
+    }
+    for (n, read) in customers {
+        assert_eq!(read.accounts, [(account(&format!("a{n}")), Bytes::from(format!("v{n}")))]);
+        assert_eq!(
+            read.quarantines.len(),
+            usize::from([7, 8, 200].contains(&n)) + usize::from(n == 7),
+            "{n}"
+        );
+    }
+    let stats: String = store.server().command(&["INFO", "commandstats"]);
+    let calls =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha_ro:calls=")?.split(',').next());
+    let calls: u32 = calls.unwrap().parse().unwrap();
+    assert!(calls < 100, "{calls} calls for 600 reads");
+}
+
+#[tokio::test]
+async fn a_foreign_key_under_the_generation_is_told_by_a_dump() {
+    let store = Fixture::redis();
+    store.server().command::<()>(&["SET", "{bp}:g1:x:y", "z"]);
+    let Backend::Redis(redis, _) = &store.backend else { panic!("on Redis") };
+    corrupt_about(&redis.dump(G1).await.map(drop), "did not write");
+}
