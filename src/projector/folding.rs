@@ -92,6 +92,12 @@ impl Session<'_> {
     /// The record before the checkpoint must be the one that was folded. `Ok(false)` for that one itself.
     fn verify(&mut self, record: &Stored<'_>) -> Result<bool, Interrupt> {
         let Some(last) = self.to_verify else { return Ok(true) };
+        if record.offset < last.offset {
+            // Says nothing of the log: the consumer is not where it was sent.
+            let reason =
+                format!("the client was sent to {}@{} and reads {}", self.id, last.offset, record.offset);
+            return Err(StoreError::Transient { reason }.into());
+        }
         let same = record.offset == last.offset && self.identity(record) == last;
         if same {
             self.to_verify = None;

@@ -389,16 +389,29 @@ async fn stop_when_retired(
     stop.cancel();
 }
 
-/// A store that evicts is no database: every partition halts.
+/// A store that evicts is no database: every partition halts, until it is one again that has evicted nothing.
 async fn guard_store(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(STORE_CHECK_EVERY) => {}
         }
-        if let Err(StoreError::Corrupt { reason }) = shared.store.check(false).await {
-            let remedy = "set maxmemory-policy noeviction, give the store memory, and rebuild".to_owned();
-            shared.trouble.store(Some(Arc::new(Halt { reason, remedy })));
+        match shared.store.check(false).await {
+            Ok(()) => {
+                if shared.trouble.swap(None).is_some() {
+                    tracing::info!("the store is to be believed again: every partition is looked at again");
+                    shared.suspects.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Err(StoreError::Corrupt { reason }) => {
+                let remedy =
+                    "set maxmemory-policy noeviction: where nothing was evicted it goes on by itself; \
+                              where keys were, give the store memory and rebuild"
+                        .to_owned();
+                shared.trouble.store(Some(Arc::new(Halt { reason, remedy })));
+            }
+            // Who does not answer says nothing of that.
+            Err(_) => {}
         }
     }
 }

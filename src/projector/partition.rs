@@ -196,6 +196,8 @@ pub(super) struct Session<'a> {
     pub(super) poisoned: bool,
     pub(super) redrives: Redrives,
     halt: Option<Halt>,
+    /// The halt is for the store's sake.
+    troubled: bool,
     /// Told to stand still, and by whom.
     paused: Option<String>,
     pauses: Pauses,
@@ -243,6 +245,7 @@ impl<'a> Session<'a> {
             poisoned: false,
             redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
             halt: None,
+            troubled: false,
             paused: None,
             pauses: Pauses::default(),
             suspect_round: shared.suspects(),
@@ -305,7 +308,8 @@ impl<'a> Session<'a> {
                     if let Err(ended) = self.redrive().await {
                         self.interrupted(ended)?;
                     }
-                    if self.shared.suspects() != self.suspect_round && self.halt.is_none() {
+                    let over = self.troubled && self.shared.trouble().is_none();
+                    if self.shared.suspects() != self.suspect_round && (self.halt.is_none() || over) {
                         self.settle().await?;
                         return Ok(Ended::Suspect);
                     }
@@ -446,6 +450,7 @@ impl<'a> Session<'a> {
             });
         }
         if let Some(halt) = self.shared.trouble() {
+            self.troubled |= self.halt.is_none();
             self.halt(halt);
         }
         let Some(end) = watched.ends.get(&self.id) else { return };

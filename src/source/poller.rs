@@ -235,9 +235,10 @@ impl ConsumerContext for Context {
         let ids = self.ids(partitions);
         let result = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.note(ids.iter().map(|id| Change::Assigned(*id)));
-            // No committed offset is asked for: the claim tells where to go on.
+            // No committed offset is asked for: the claim tells where to go on. An offset in so many words, for the
+            // beginning is a question to the broker, and an answer that comes after the seek undoes it.
             partitions
-                .set_all_offsets(KafkaOffset::Beginning)
+                .set_all_offsets(KafkaOffset::Offset(0))
                 .and_then(|()| {
                     if cooperative {
                         consumer.incremental_assign(partitions)
@@ -590,5 +591,81 @@ impl Lane {
         self.claim = None;
         self.building = Batch::default();
         self.parked.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use rdkafka::{
+        ClientConfig,
+        mocking::MockCluster,
+        producer::{BaseProducer, BaseRecord, Producer as _},
+    };
+
+    use super::*;
+    use crate::{config, domain::Topic};
+
+    const LEDGER: PartitionId = PartitionId { topic: Topic::Ledger, partition: 0 };
+
+    /// Claims at once, at offset 5.
+    struct Hasty {
+        poller: Handle,
+        assigned: Mutex<Option<queue::Receiver>>,
+    }
+
+    impl Owner for Hasty {
+        fn assign(&self, id: PartitionId, batches: queue::Receiver, _: Arc<Progress>) {
+            if id == LEDGER {
+                *self.assigned.lock().unwrap() = Some(batches);
+                self.poller.seek(id, 1, Offset(5));
+            }
+        }
+
+        fn revoke(&self, _: &[PartitionId], _: bool) {}
+
+        fn suspect(&self) {}
+    }
+
+    #[test]
+    fn a_claim_that_is_quicker_than_the_broker_gets_what_it_asked_for() {
+        let broker = MockCluster::new(1).unwrap();
+        let settings = config::Kafka { brokers: broker.bootstrap_servers(), ..config::Kafka::default() };
+        for topic in [&settings.ledger_topic, &settings.payment_topic] {
+            broker.create_topic(topic, 1, 1).unwrap();
+        }
+        let mut client = ClientConfig::new();
+        let producer: BaseProducer = client.set("bootstrap.servers", &settings.brokers).create().unwrap();
+        for n in 0..10 {
+            let payload = format!("{n}");
+            producer.send(BaseRecord::<(), _>::to(&settings.ledger_topic).payload(&payload)).unwrap();
+        }
+        producer.flush(Duration::from_secs(10)).unwrap();
+        broker.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
+
+        let (handle, prepared) = prepare();
+        let owner = Arc::new(Hasty { poller: handle, assigned: Mutex::new(None) });
+        let bounds = Bounds { batch_records_max: 500, queue_bytes_max: 1 << 20 };
+        let stop = CancellationToken::new();
+        let cluster = Cluster::new(settings);
+        let polling =
+            spawn(&cluster, Arc::clone(&owner) as Arc<dyn Owner>, bounds, prepared, stop.clone()).unwrap();
+        let mut delivered = Vec::new();
+        // After the first ones, long enough for an answer to come and for what it would undo to be fetched.
+        let (began, mut first) = (Instant::now(), None::<Instant>);
+        while first.map_or(began.elapsed() < Duration::from_secs(60), |first| {
+            first.elapsed() < Duration::from_secs(3)
+        }) {
+            std::thread::sleep(Duration::from_millis(20));
+            let mut assigned = owner.assigned.lock().unwrap();
+            while let Some(Some(batch)) = assigned.as_mut().and_then(|batches| batches.recv().now_or_never())
+            {
+                delivered.extend(batch.keys().map(|(offset, _)| offset.0));
+                first.get_or_insert_with(Instant::now);
+            }
+        }
+        stop.cancel();
+        polling.join().unwrap().unwrap();
+        assert_eq!(delivered, [5, 6, 7, 8, 9]);
     }
 }

@@ -225,4 +225,43 @@ fn a_redis_that_evicts_is_refused_at_the_start_and_halts_every_partition_later()
     });
     let next = compare::dump(&redis.url()).positions.values().map(|p| p.checkpoint.next.0).sum::<i64>();
     assert_eq!(next, 3, "nothing is folded into a store that evicts");
+
+    // Nothing was evicted: it goes on by itself.
+    redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    becomes(&product, 5);
+    compare::folded(&compare::Log::read(broker, &topics), &redis.url());
+}
+
+#[test]
+fn a_redis_that_has_evicted_is_not_believed_again() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let mut watched =
+        Watched { topics: &topics, producer: Producer::new(broker, Partitioner::Librdkafka), balance: 0 };
+    watched.grow(3);
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    becomes(&product, 3);
+    for n in 0..200 {
+        redis.command::<()>(&["SET", &format!("other{n}"), &"x".repeat(10_000)]);
+    }
+    let info = redis.command::<String>(&["INFO", "memory"]);
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a figure");
+    let less = (used.trim().parse::<u64>().expect("a number") - 500_000).to_string();
+    for (policy, memory, words) in [
+        ("allkeys-random", less.as_str(), "maxmemory-policy allkeys-random"),
+        ("noeviction", "0", "has evicted keys"),
+    ] {
+        redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", policy, "maxmemory", memory]);
+        // Room is made for what is written.
+        redis.command::<()>(&["SET", "another", "x"]);
+        eventually(Duration::from_secs(20), || {
+            let answer = http::get(product.admin, "/readyz", &[]).map_err(|e| e.to_string())?;
+            if answer.status == 503 && answer.body.contains(words) {
+                Ok(())
+            } else {
+                Err(format!("{answer:?}"))
+            }
+        });
+    }
 }
