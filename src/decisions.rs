@@ -30,6 +30,7 @@ use crate::{
         producer::{Outgoing, Producer},
     },
     store::Generation,
+    telemetry::Seldom,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -382,13 +383,20 @@ pub fn follow(
     let thread = std::thread::Builder::new().name("decisions".to_owned());
     let join = thread
         .spawn(move || {
+            let away = Seldom::default();
             while !stop.is_cancelled() {
                 match follower.poll() {
-                    Ok(true) => drop(sender.send(Arc::new(follower.decisions.clone()))),
-                    Ok(false) => {}
+                    Ok(changed) => {
+                        away.is_over();
+                        if changed {
+                            drop(sender.send(Arc::new(follower.decisions.clone())));
+                        }
+                    }
                     // What was read stands; nothing newer is known until the broker answers or the record can be read.
                     Err(error) => {
-                        tracing::warn!(%error, "decisions are not followed");
+                        if away.is_due() {
+                            tracing::warn!(%error, "decisions are not followed");
+                        }
                         std::thread::sleep(Duration::from_secs(1));
                     }
                 }

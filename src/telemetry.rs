@@ -1,6 +1,10 @@
 //! Logs, and every metric's name.
 
-use std::{fs::OpenOptions, sync::Mutex};
+use std::{
+    fs::OpenOptions,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use prometheus_client::registry::{Metric, Registry};
@@ -139,6 +143,29 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
         .with(layer.with_filter(filter))
         .try_init()
         .context("the log is set up twice")
+}
+
+/// For what happens again and again while something is away: it is told once a minute.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    const EVERY: Duration = Duration::from_mins(1);
+
+    /// Whether it is to be told now.
+    pub fn is_due(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|told| told.elapsed() >= Self::EVERY);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
+    }
+
+    /// It is over: the next time it is told at once. Whether it had been told.
+    pub fn is_over(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+    }
 }
 
 fn is_terminal() -> bool {

@@ -58,7 +58,8 @@ impl Admin {
             let address = listener.local_addr()?;
             Ok((listener, address))
         };
-        let (listener, address) = bound.await.map_err(|source| StartError::Listen { listen, source })?;
+        let (listener, address) =
+            bound.await.map_err(|source| StartError::Listen { key: "admin.listen", listen, source })?;
         Ok(Admin { listener, address, routes: Arc::new(Routes { registry, readiness }) })
     }
 

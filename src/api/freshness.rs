@@ -235,7 +235,7 @@ impl Freshness {
     /// Samples until the token is cancelled.
     pub async fn watch(&self, shutdown: CancellationToken) {
         let mut health_due = Instant::now();
-        let mut ready = false;
+        let mut ready = None;
         loop {
             if Instant::now() >= health_due {
                 self.check_health().await;
@@ -245,12 +245,15 @@ impl Freshness {
             let (view, now) = (self.view(), Instant::now());
             let reasons = view.reasons(self.max_staleness, now);
             self.metrics.sampled(reasons.is_empty(), view.oldest(now), self.waiters.load(Ordering::Relaxed));
-            if reasons.is_empty() != ready {
-                ready = reasons.is_empty();
-                if ready {
+            if ready != Some(reasons.is_empty()) {
+                let began = ready.replace(reasons.is_empty()).is_none();
+                let why = reasons.join("; ");
+                if reasons.is_empty() {
                     tracing::info!("reads are complete and fresh");
+                } else if began {
+                    tracing::info!(reasons = why, "reads are refused until this is over");
                 } else {
-                    tracing::warn!(reasons = reasons.join("; "), "reads are refused");
+                    tracing::warn!(reasons = why, "reads are refused");
                 }
             }
             let somebody_waits = self.waiters.load(Ordering::Relaxed) > 0;

@@ -34,8 +34,10 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or is not this machine's.
-    #[error("cannot listen on {listen}")]
+    #[error("cannot listen on {listen} ({key}): choose another address, or stop what listens there")]
     Listen {
+        /// The setting.
+        key: &'static str,
         /// The address.
         listen: SocketAddr,
         /// What the system said.
@@ -72,7 +74,8 @@ impl Server {
             let address = listener.local_addr()?;
             Ok((listener, address))
         };
-        let (listener, address) = bound.await.map_err(|source| StartError::Listen { listen, source })?;
+        let (listener, address) =
+            bound.await.map_err(|source| StartError::Listen { key: "api.listen", listen, source })?;
         let metrics = Arc::new(Metrics::new(registry));
         let freshness = Freshness::new(Arc::clone(&store), settings.max_staleness, Arc::clone(&metrics));
         let access = Access::of(&mut settings, None)?;

@@ -73,6 +73,11 @@ pub async fn admin(
     Ok(Admin::bind(listen, Arc::new(registry), readiness).await?)
 }
 
+/// Says where both views and the admin listener are: where a port was left to the system, in no other way.
+pub fn tell_listening(views: SocketAddr, admin: SocketAddr) {
+    tracing::info!(%views, %admin, "listening");
+}
+
 /// The instant of this command, for what it checks and publishes.
 #[allow(clippy::disallowed_methods, reason = "commands run now; folds and answers never ask here")]
 pub fn now() -> Time {

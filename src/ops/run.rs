@@ -27,6 +27,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     parts::reload_on_hangup(path, Some(server.reloader()))?;
     let readiness = vec![parts::write_side(&standing), server.readiness()];
     let admin = parts::admin(config.admin.listen, registry, readiness).await?;
+    parts::tell_listening(server.local_addr(), admin.local_addr());
     let cluster = Cluster::new(config.kafka.clone());
     parts::until_all(
         shutdown.clone(),

@@ -194,15 +194,16 @@ pub async fn start(
 ) -> anyhow::Result<Projector> {
     let inquirer = Arc::new(cluster.inquirer("read_uncommitted").context("kafka settings")?);
     let producer = Producer::new(&cluster).context("kafka settings")?;
-    let counts = until_answered("topics", || async {
+    let brokers = format!("kafka.brokers {}", config.kafka.brokers);
+    let counts = until_answered(&brokers, || async {
         topics::check_own(&cluster, &inquirer).await?;
         topics::check_folded(&cluster, &inquirer).await
     })
     .await?;
-    until_answered("store", || store.check(true)).await.context("the store cannot be used")?;
+    until_answered("redis.url", || store.check(true)).await.context("the store cannot be used")?;
     let configured = Generation(config.generation);
     let parameters = config.parameters();
-    let birth = until_answered("decisions", || {
+    let birth = until_answered(&brokers, || {
         generation::settle(&cluster, &producer, configured, parameters.clone(), &counts)
     })
     .await?;
@@ -219,9 +220,9 @@ pub async fn start(
 
     let stop = CancellationToken::new();
     let (followed, _) =
-        until_answered("decisions", || async { decisions::follow(&cluster, stop.clone()) }).await?;
+        until_answered(&brokers, || async { decisions::follow(&cluster, stop.clone()) }).await?;
     let known = Arc::clone(&followed.borrow());
-    until_answered("store", || give_birth(store.as_ref(), &known)).await?;
+    until_answered("redis.url", || give_birth(store.as_ref(), &known)).await?;
     let retired = Arc::new(AtomicBool::new(false));
     tokio::spawn(stop_when_retired(generation, followed.clone(), stop.clone(), Arc::clone(&retired)));
     let (again, own) = (followed.clone(), producer.clone());
@@ -348,7 +349,7 @@ where
     loop {
         match ask().await {
             Err(error) if error.is_retriable() => {
-                tracing::warn!(what, %error, "waiting");
+                tracing::warn!(what, %error, "waiting for an answer");
                 tokio::time::sleep(RETRY_EVERY).await;
             }
             other => return other,

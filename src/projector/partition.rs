@@ -26,6 +26,7 @@ use crate::{
         CellKey, CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine,
         QuarantineWrite, StoreError, Token,
     },
+    telemetry::Seldom,
     traces,
 };
 
@@ -43,6 +44,7 @@ pub(super) async fn own(
 ) {
     let mut backoff_ms = BACKOFF_MS.0;
     let mut claims = 0_u64;
+    let away = Seldom::default();
     while !stop.is_cancelled() {
         let claimed = tokio::select! {
             biased;
@@ -56,6 +58,7 @@ pub(super) async fn own(
                 let mut session = Session::new(&shared, id, &progress, claims, claimed);
                 let ended = session.run(&mut batches, &stop).await;
                 if session.acknowledged_any {
+                    away.is_over();
                     backoff_ms = BACKOFF_MS.0;
                 }
                 ended
@@ -69,7 +72,10 @@ pub(super) async fn own(
             Ended::Suspect => tracing::warn!(partition = %id, "looking at the log again"),
             Ended::Refused(error) => {
                 shared.standing.metrics.refused(remedy(&error));
-                tracing::warn!(partition = %id, remedy = remedy(&error), %error, "refused");
+                // A store that is away refuses each try; the others come one at a time.
+                if !matches!(error, StoreError::Transient { .. }) || away.is_due() {
+                    tracing::warn!(partition = %id, remedy = remedy(&error), %error, "refused");
+                }
                 let wait = match error {
                     StoreError::Fenced { .. } => Duration::from_millis(shared.settings.heartbeat_ms),
                     StoreError::Unchained { .. }

@@ -29,11 +29,54 @@ pub type Inquirer = BaseConsumer<Quiet>;
 pub struct Quiet;
 
 impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
-            tracing::warn!(%error, reason, "kafka client");
+            tell(&error, reason);
         }
     }
+}
+
+/// A line of the client's own.
+fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        // Each of these is an error as well, which has its own way: `tell`.
+        _ if matches!(facility, "FAIL" | "ERROR") => tracing::debug!(facility, message, "kafka client"),
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "kafka client"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, message, "kafka client"),
+        RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "kafka client"),
+    }
+}
+
+/// An error of a client's. That brokers are away comes many times a second, from each client, and goes on for a while
+/// after they are back: who asks them something tells of it.
+fn tell(error: &KafkaError, reason: &str) {
+    if is_away(error) {
+        tracing::debug!(%error, reason, "kafka client");
+    } else {
+        tracing::warn!(%error, reason, "kafka client");
+    }
+}
+
+/// Whether an error says no more than that brokers do not answer.
+fn is_away(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+        )
+    )
 }
 
 impl ConsumerContext for Quiet {}

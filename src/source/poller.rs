@@ -199,27 +199,15 @@ impl ClientContext for Context {
     /// A topic that is deleted and made anew under its name raises no error: the client learns the new topic's id
     /// and goes on in it at the old offset. It says so in a debug line alone, but before it fetches from there.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "kafka client"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(facility, message, "kafka client");
-            }
-            RDKafkaLogLevel::Debug => {
-                // The first id of a topic replaces the zero one.
-                if message.contains("changed id from") && !message.contains(NO_TOPIC_ID) {
-                    self.made_anew.store(true, Ordering::Release);
-                }
-                tracing::debug!(facility, message, "kafka client");
-            }
+        // The first id of a topic replaces the zero one.
+        if message.contains("changed id from") && !message.contains(NO_TOPIC_ID) {
+            self.made_anew.store(true, Ordering::Release);
         }
+        super::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client");
+        super::tell(&error, reason);
     }
 }
 
@@ -384,7 +372,7 @@ impl Poller {
             }
             Err(fatal @ KafkaError::MessageConsumptionFatal(_)) => Err(fatal),
             Err(error) => {
-                tracing::warn!(%error, "polling");
+                super::tell(&error, "polling");
                 Ok(None)
             }
         }

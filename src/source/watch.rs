@@ -14,7 +14,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, Inquirer, topics};
-use crate::domain::{Offset, PartitionId, Topic};
+use crate::{
+    domain::{Offset, PartitionId, Topic},
+    telemetry::Seldom,
+};
 
 /// An end of the log, and when the broker was asked for it.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +47,9 @@ pub fn spawn(
     stop: CancellationToken,
 ) -> Result<(watch::Receiver<Watched>, JoinHandle<()>), KafkaError> {
     let (sender, receiver) = watch::channel(Watched::default());
+    let inquirer = cluster.inquirer("read_uncommitted")?;
     let mut watcher =
-        Watcher { inquirer: cluster.inquirer("read_uncommitted")?, cluster: cluster.clone(), pinned };
+        Watcher { inquirer, cluster: cluster.clone(), pinned, failed: 0, away: Seldom::default() };
     let thread = std::thread::Builder::new().name("watermarks".to_owned());
     let join = thread
         .spawn(move || {
@@ -72,9 +76,28 @@ struct Watcher {
     cluster: Cluster,
     inquirer: Inquirer,
     pinned: BTreeMap<Topic, usize>,
+    /// Questions without an answer, one after the other.
+    failed: u32,
+    away: Seldom,
 }
 
 impl Watcher {
+    /// Kafka is lost with the second question that it does not answer, and found with the first that it does.
+    fn note(&mut self, error: Option<&KafkaError>) {
+        let brokers = &self.cluster.settings().brokers;
+        if let Some(error) = error {
+            self.failed = self.failed.saturating_add(1);
+            if self.failed > 1 && self.away.is_due() {
+                tracing::warn!(brokers, %error, "kafka.brokers do not answer");
+            }
+        } else {
+            self.failed = 0;
+            if self.away.is_over() {
+                tracing::info!(brokers, "kafka.brokers answer again");
+            }
+        }
+    }
+
     fn ask_ends(&mut self, sender: &watch::Sender<Watched>) {
         let ids = self.pinned.iter().flat_map(|(topic, partitions)| {
             (0..i32::try_from(*partitions).unwrap_or(i32::MAX))
@@ -85,7 +108,9 @@ impl Watcher {
             return;
         }
         let asked = Instant::now();
-        match self.inquirer.offsets_for_times(list, Duration::from_secs(1)) {
+        let answer = self.inquirer.offsets_for_times(list, Duration::from_secs(1));
+        self.note(answer.as_ref().err());
+        match answer {
             Ok(answer) => sender.send_modify(|watched| {
                 for element in answer.elements() {
                     let (Some(topic), KafkaOffset::Offset(offset), Ok(())) =

@@ -73,7 +73,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let standing = Arc::new(Standing::new(&mut registry));
     let settings = Settings::of(&config)?;
     let clock = Clock::system(settings.zone.clone());
-    let server = Server::bind(settings, clock, Arc::clone(&reads), store.clone(), &mut registry).await?;
+    let server = Server::bind(settings, clock, Arc::clone(&reads), store.clone(), &mut registry)
+        .await
+        .context("here it is `demo --port` that sets the port")?;
     let (address, readiness) = (server.local_addr(), server.readiness());
     let admin =
         parts::admin(config.admin.listen, registry, vec![parts::write_side(&standing), server.readiness()])
