@@ -298,6 +298,12 @@ pub enum DecisionsError {
         /// Why not.
         reason: String,
     },
+    /// Before the first `project`, or under another name.
+    #[error("topic {topic} does not exist: no `project` has begun, or kafka.decisions_topic names another")]
+    Missing {
+        /// The topic's name.
+        topic: String,
+    },
     /// Worth another try.
     #[error("the broker did not answer: {0}")]
     Unanswered(#[from] KafkaError),
@@ -416,7 +422,14 @@ impl Follower {
     fn start(cluster: &Cluster) -> Result<Self, DecisionsError> {
         let consumer = cluster.inquirer("read_committed")?;
         let topic = cluster.settings().decisions_topic.clone();
-        let (low, end) = consumer.fetch_watermarks(&topic, 0, TIMEOUT)?;
+        let (low, end) = consumer.fetch_watermarks(&topic, 0, TIMEOUT).map_err(|error| {
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                    DecisionsError::Missing { topic: topic.clone() }
+                }
+                _ => error.into(),
+            }
+        })?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic, 0, KafkaOffset::Offset(low))?;
         consumer.assign(&list)?;

@@ -13,6 +13,9 @@ use crate::tls;
 
 /// What every variable of a key begins with.
 pub const PREFIX: &str = "BALANCE_PROJECTOR__";
+/// What such a variable begins with where an underscore is missing. Others begin so as well: Kubernetes tells of its
+/// services in variables of their names, but those have no two underscores side by side.
+const NEARLY_PREFIX: &str = "BALANCE_PROJECTOR_";
 
 /// What stops the start: all that is wrong, one fault a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +121,10 @@ struct Variable {
 }
 
 fn origin(key: &str, path: Option<&Path>, variables: &[Variable]) -> Option<String> {
+    if key.starts_with(NEARLY_PREFIX) {
+        // It names itself.
+        return None;
+    }
     let set = variables.iter().find(|v| {
         key.strip_prefix(v.key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     });
@@ -145,7 +152,11 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
 /// Lays one variable over the table, if it is one of ours.
 fn overlay(table: &mut Table, name: &OsString, value: &OsString) -> Result<Option<Variable>, Fault> {
     let lossy = name.to_string_lossy();
-    let Some(rest) = lossy.strip_prefix(PREFIX) else { return Ok(None) };
+    let Some(rest) = lossy.strip_prefix(PREFIX) else {
+        let nearly = lossy.strip_prefix(NEARLY_PREFIX).is_some_and(|rest| rest.contains("__"));
+        let message = format!("is ignored; a key's variable begins with {PREFIX}");
+        return if nearly { Err(Fault::new(lossy, message)) } else { Ok(None) };
+    };
     let key = rest.to_ascii_lowercase().replace("__", ".");
     let name = lossy.clone().into_owned();
     let unknown = || {

@@ -292,6 +292,7 @@ fn a_wrong_variable_is_refused_with_its_name() {
         ("BALANCE_PROJECTOR__KAFKA__BROKER", "x", "BALANCE_PROJECTOR__KAFKA__BROKER names no key"),
         ("BALANCE_PROJECTOR__kafka__brokers", "a:1", "BALANCE_PROJECTOR__kafka__brokers names no key"),
         ("BALANCE_PROJECTOR__KAFKA", "{}", "BALANCE_PROJECTOR__KAFKA names no key"),
+        ("BALANCE_PROJECTOR_KAFKA__BROKERS", "x", "a key's variable begins with BALANCE_PROJECTOR__"),
         ("BALANCE_PROJECTOR__GENERATION", "two", "generation was \"two\", may be an integer"),
         ("BALANCE_PROJECTOR__GENERATION", "0", "generation was 0, may be an integer"),
         ("BALANCE_PROJECTOR__API__BALANCE_TYPES", "PRCD", "api.balance_types was \"PRCD\", may be an array"),
@@ -301,7 +302,12 @@ fn a_wrong_variable_is_refused_with_its_name() {
         let error = load("", &[(name, value)]).err().expect("is refused");
         let text = error.to_string();
         assert!(text.contains(expected) && text.contains(name), "{name}={value} gave {text}");
+        // The file has no part in it.
+        assert!(!text.contains("set in /"), "{name}={value} gave {text}");
     }
+    let of_kubernetes =
+        [("BALANCE_PROJECTOR_SERVICE_HOST", "10.0.0.1"), ("BALANCE_PROJECTOR_PORT", "tcp://")];
+    assert!(load("", &of_kubernetes).is_ok());
 }
 
 #[test]

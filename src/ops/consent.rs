@@ -57,7 +57,10 @@ impl Consent {
 
     /// Who, when and why, without asking: for a change that has been agreed to already.
     pub fn act(&self) -> anyhow::Result<Act> {
-        let of_system = || ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+        let of_system = || {
+            let told = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+            told.or_else(|| name_of(rustix::process::getuid().as_raw(), "/etc/passwd"))
+        };
         let who = bounded("--as", &self.name.clone().or_else(of_system).unwrap_or_default(), NAME_CHARS_MAX)?;
         if who.is_empty() {
             return Err(UsageError("who decides is not known: say so with --as NAME".to_owned()).into());
@@ -65,6 +68,13 @@ impl Consent {
         let why = bounded("--reason", self.reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
         Ok(Act { who, at: parts::now(), why })
     }
+}
+
+/// A user's name. Containers set none of the variables.
+fn name_of(uid: u32, file: &str) -> Option<String> {
+    let users = std::fs::read_to_string(file).ok()?;
+    let is_it = |user: &&str| user.split(':').nth(2) == Some(uid.to_string().as_str());
+    users.lines().find(is_it)?.split(':').next().map(str::to_owned)
 }
 
 fn bounded(argument: &str, text: &str, chars_max: usize) -> Result<String, UsageError> {

@@ -52,7 +52,10 @@ impl Console {
     pub async fn decisions(&self) -> anyhow::Result<Decisions> {
         let cluster = self.cluster.clone();
         let read = tokio::task::spawn_blocking(move || decisions::read(&cluster)).await?;
-        read.with_context(|| format!("topic {} cannot be read", self.cluster.settings().decisions_topic))
+        read.with_context(|| {
+            let crate::config::Kafka { decisions_topic, brokers, .. } = self.cluster.settings();
+            format!("topic {decisions_topic} cannot be read (kafka.brokers {brokers})")
+        })
     }
 
     /// Publishes a decision; it is acknowledged when this returns.
@@ -64,7 +67,12 @@ impl Console {
 
     /// What is fed, at one instant.
     pub async fn live(&self) -> anyhow::Result<Live> {
-        self.store.live().await.context("the store cannot be read")
+        self.store.live().await.with_context(|| self.unread())
+    }
+
+    /// Where the store is that cannot be read.
+    pub fn unread(&self) -> String {
+        format!("the store cannot be read (redis.url {})", self.config.masked().redis.url)
     }
 
     /// Looks twice.
@@ -111,7 +119,7 @@ pub async fn named_or_served(store: &RedisStore, number: Option<u32>) -> anyhow:
     if let Some(number) = number {
         return Ok(Generation(number));
     }
-    let served = store.active().await.context("the store does not answer")?;
+    let served = store.active().await.context("the projection cannot be read")?;
     served.context("no generation is active: start a `project`, or name one with --generation")
 }
 

@@ -54,7 +54,7 @@ pub async fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
     let cluster = Cluster::new(config.kafka.clone());
     let store = RedisStore::new(&config.redis).context("redis")?;
     let generation = console::named_or_served(&store, args.generation).await?;
-    let positions = offsets(&store.positions(generation).await.context("the store does not answer")?);
+    let positions = offsets(&store.positions(generation).await.context("the projection cannot be read")?);
     anyhow::ensure!(!positions.is_empty(), "generation {} does not exist: it has no position", generation.0);
     let mut found = all(&store, generation).await?;
     found.sort_by(|a, b| (a.drift.as_of, &a.account).cmp(&(b.drift.as_of, &b.account)));

@@ -120,11 +120,11 @@ impl Desk {
             .store
             .states()
             .await
-            .context("the store cannot be read")?
+            .with_context(|| console.unread())?
             .context("no generation is served: start a `project`")?;
         let mut held = Vec::new();
         for (partition, _) in &snapshot.positions {
-            held.extend(console.store.quarantined(*partition).await.context("the store cannot be read")?);
+            held.extend(console.store.quarantined(*partition).await.with_context(|| console.unread())?);
         }
         let places: BTreeSet<(PartitionId, Offset)> =
             held.iter().map(|(_, held)| (held.partition, held.offset)).collect();

@@ -128,7 +128,10 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     if help.is_empty() && keyless.is_empty() {
         let why = vain.first().and_then(|vain| vain.held.as_ref());
         let (class, message) = why.map_or(("", ""), |(_, class, message)| (class.name(), message.as_str()));
-        anyhow::bail!("nothing was changed: it would not get past the record: {class}: {message}");
+        anyhow::bail!(
+            "nothing was changed: it would not get past the record: {class}: {message}; \
+             `--replace FILE` puts a corrected event in its place, `--skip` passes it over"
+        );
     }
     let text = describe(&desk, &remedy, &help, &vain, keyless.len());
     if args.preview {
@@ -170,14 +173,14 @@ fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Ve
         // Whom a key names is asked for by its place alone.
         None => desk.select(&args.filter)?.into_iter().filter(|case| case.subject.is_some()).collect(),
     };
-    let what = match (&args.at, &args.filter.key, args.filter.class) {
-        (Some(place), ..) => format!("the record {place}"),
-        (None, Some(key), _) => key.clone(),
-        (None, None, Some(class)) => format!("a key with {class}"),
-        (None, None, None) => "any key".to_owned(),
-    };
     if cases.is_empty() {
-        anyhow::bail!("nothing was changed: {what} is not on hold; `dead-letters list` tells what is");
+        let what = match (&args.at, &args.filter.key, args.filter.class) {
+            (Some(place), ..) => format!("the record {place} is not on hold"),
+            (None, Some(key), _) => format!("{key} is not on hold"),
+            (None, None, Some(class)) => format!("no key is on hold with class {class}"),
+            (None, None, None) => "no key is on hold".to_owned(),
+        };
+        anyhow::bail!("nothing was changed: {what}; `dead-letters list` tells what is");
     }
     if let Some(gone) = cases.iter().find(|case| case.gone) {
         anyhow::bail!(
@@ -189,7 +192,7 @@ fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Ve
     }
     if matches!(remedy, Remedy::Replace(_)) && cases.len() > 1 {
         anyhow::bail!(
-            "nothing was changed: a replacement is for one record, {what} is on hold at {}",
+            "nothing was changed: a replacement is for one record, and {} are meant; choose one with --at",
             cases.len()
         );
     }

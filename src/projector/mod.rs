@@ -330,7 +330,8 @@ impl Retriable for generation::GenerationError {
 
 impl Retriable for DecisionsError {
     fn is_retriable(&self) -> bool {
-        matches!(self, DecisionsError::Unanswered(_))
+        // It was made just now, and not every broker knows of it yet.
+        matches!(self, DecisionsError::Unanswered(_) | DecisionsError::Missing { .. })
     }
 }
 

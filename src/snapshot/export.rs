@@ -80,7 +80,7 @@ async fn positions(
     generation: Generation,
     head: &Head,
 ) -> anyhow::Result<BTreeMap<PartitionId, crate::store::Position>> {
-    let positions = store.positions(generation).await.context("the store does not answer")?;
+    let positions = store.positions(generation).await.context("the projection cannot be read")?;
     for (partition, _) in head.birth.starts() {
         let position = positions.get(&partition).with_context(|| {
             format!("the store holds no position of {partition} in generation {}", generation.0)

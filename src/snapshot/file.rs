@@ -149,7 +149,7 @@ impl Writer {
             inner.write_all(&MAGIC)?;
             zstd::Encoder::new(inner, LEVEL)
         };
-        let stream = create().map_err(|error| SnapshotError::Io { path: partial.clone(), error })?;
+        let stream = create().map_err(|error| SnapshotError::Io { path: path.to_owned(), error })?;
         Ok(Writer { path: path.to_owned(), partial, stream })
     }
 

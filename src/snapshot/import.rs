@@ -84,10 +84,10 @@ impl Opened {
     /// are written last. So whatever was begun and not finished has none, and is begun again; what has them is left
     /// as it is.
     pub async fn import(&self, store: &RedisStore, generation: Generation) -> anyhow::Result<Imported> {
-        let begun = store.import(generation).await.context("the store does not answer")?;
+        let begun = store.import(generation).await.context("the projection cannot be read")?;
         let Some(import) = begun else { return Ok(Imported::Elsewhere) };
         // Looked at when nobody else can write them any more.
-        let positions = store.positions(generation).await.context("the store does not answer")?;
+        let positions = store.positions(generation).await.context("the projection cannot be read")?;
         let filled = async {
             if positions.is_empty() { self.fill(import).await } else { Ok(import.place(&[]).await?) }
         };

@@ -75,7 +75,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     let act = args.consent.act()?;
     let console = Console::open(config)?;
     let decisions = console.decisions().await?;
-    let served = console.store.active().await.context("the store does not answer")?;
+    let served = console.store.active().await.context("the projection cannot be read")?;
     let (live, candidate) = choose(&decisions, served, &args)?;
     let run = Run { console: &console, live, candidate, act: &act };
     let begun = Instant::now();
@@ -159,7 +159,7 @@ impl Run<'_> {
         for birth in [self.live, self.candidate] {
             let Generation(number) = birth.generation;
             let positions = self.console.store.positions(birth.generation).await;
-            let positions = positions.context("the store does not answer")?;
+            let positions = positions.context("the projection cannot be read")?;
             for (partition, _) in birth.starts() {
                 let named = self.console.cluster.display(partition);
                 let position = positions.get(&partition);
@@ -183,7 +183,7 @@ impl Run<'_> {
 
     async fn offsets(&self, generation: Generation) -> anyhow::Result<Offsets> {
         let positions = self.console.store.positions(generation).await;
-        Ok(offsets(&positions.context("the store does not answer")?))
+        Ok(offsets(&positions.context("the projection cannot be read")?))
     }
 
     /// Where the candidate stands, once the served generation has got there too.

@@ -109,7 +109,8 @@ enum Chosen {
 async fn is_complete(console: &Console, decisions: &Decisions) -> anyhow::Result<bool> {
     let served = decisions.serving().and_then(|serving| decisions.births.get(&serving));
     let Some(served) = served else { return Ok(false) };
-    let positions = console.store.positions(served.generation).await.context("the store does not answer")?;
+    let positions =
+        console.store.positions(served.generation).await.context("the projection cannot be read")?;
     let complete = |(partition, _)| positions.get(&partition).is_some_and(|at| at.checkpoint.complete);
     Ok(served.starts().into_iter().all(complete))
 }
@@ -228,7 +229,7 @@ async fn fill(console: &Console, birth: &Birth, seed: &Opened) -> anyhow::Result
     let generation = birth.generation;
     let mut told = false;
     while birth.origin == (Origin::Seed { digest: seed.digest.clone() }) {
-        let positions = console.store.positions(generation).await.context("the store does not answer")?;
+        let positions = console.store.positions(generation).await.context("the projection cannot be read")?;
         if !positions.is_empty() {
             break;
         }

@@ -171,7 +171,10 @@ fn remedy(error: &RedisError) -> (StoreError, bool) {
         let reason = if said.is_empty() { error.to_string() } else { said.to_owned() };
         (StoreError::Transient { reason }, keep)
     };
-    let corrupt = |what: &str| (StoreError::Corrupt { reason: format!("{what} (Redis says: {said})") }, true);
+    let corrupt = |what: &str| {
+        let says = if said.is_empty() { String::new() } else { format!(" (Redis says: {said})") };
+        (StoreError::Corrupt { reason: format!("{what}{says}") }, true)
+    };
     // Inside a script a missing permission is reported as a plain error.
     if said.contains("NOPERM") || said.contains("user executing the script") {
         return corrupt(
