@@ -9,7 +9,11 @@ mod keys;
 mod load;
 mod transport;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -324,6 +328,32 @@ impl Config {
             MASK.clone_into(&mut token.api_key_sha256);
         }
         masked
+    }
+
+    /// The keys that have other values in another configuration.
+    pub fn differing(&self, other: &Config) -> BTreeSet<String> {
+        let leaves = |config: &Config| {
+            let mut leaves = BTreeMap::new();
+            // A configuration that was read can be written.
+            if let Ok(table) = toml::Table::try_from(config) {
+                collect_leaves("", table, &mut leaves);
+            }
+            leaves
+        };
+        let (own, others) = (leaves(self), leaves(other));
+        let differs = |name: &&String| own.get(*name) != others.get(*name);
+        own.keys().chain(others.keys()).filter(differs).cloned().collect()
+    }
+}
+
+fn collect_leaves(prefix: &str, table: toml::Table, leaves: &mut BTreeMap<String, toml::Value>) {
+    for (name, value) in table {
+        let name = format!("{prefix}{name}");
+        if let toml::Value::Table(inner) = value {
+            collect_leaves(&format!("{name}."), inner, leaves);
+        } else {
+            leaves.insert(name, value);
+        }
     }
 }
 

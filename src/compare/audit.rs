@@ -233,13 +233,13 @@ impl Audit {
             );
             let left_at = Arc::new(Offsets::from([(partition, next)]));
             for ((key, (_, state)), [held]) in keys.into_iter().zip(page).zip(beside.subjects) {
-                engine.offer(Pair {
-                    left: of_partition(&key, held, partition),
-                    key,
-                    left_at: Arc::clone(&left_at),
-                    right: state.encode(),
-                    right_at: Arc::clone(&right_at),
-                });
+                let (left, right) = (of_partition(&key, held, partition), state.encode());
+                // Drawn from the projection, and at home elsewhere.
+                if left == Held::default() && right == Held::default() {
+                    continue;
+                }
+                let (left_at, right_at) = (Arc::clone(&left_at), Arc::clone(&right_at));
+                engine.offer(Pair { key, left, left_at, right, right_at });
             }
             if engine.is_full() {
                 tokio::task::block_in_place(|| engine.settle())?;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::{
     config::Config,
     decisions::{self, Act, Birth, Decision, Decisions},
-    domain::{PartitionId, Topic},
+    domain::PartitionId,
     source::{Cluster, producer::Producer},
     store::{Fed, Generation, Live, ReadStore as _, WriteStore as _, redis::RedisStore},
 };
@@ -102,15 +102,6 @@ impl Console {
     pub fn two_beats(&self) -> Duration {
         let beats = self.config.projector.heartbeat_ms.saturating_mul(2).saturating_add(200);
         Duration::from_millis(beats.max(1_200))
-    }
-
-    /// The topic that an operator names, by its name on the broker or by what it carries.
-    pub fn topic(&self, name: &str) -> Option<Topic> {
-        self.cluster.topic(name).or(match name {
-            "ledger" => Some(Topic::Ledger),
-            "payment" => Some(Topic::Payment),
-            _ => None,
-        })
     }
 }
 

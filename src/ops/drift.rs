@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Outcome, console};
+use super::{Outcome, console, money::money};
 use crate::{
     compare::{
         engine::offsets,
@@ -123,8 +123,8 @@ fn as_text(cluster: &Cluster, found: &[Found]) -> String {
     let mut text = String::new();
     for Found { account, partition, applied, drift } in found {
         let display = cluster.display(*partition);
-        let (currency, stated, ours) =
-            (drift.currency.as_str(), drift.stated.to_short(), drift.ours.to_short());
+        let currency = drift.currency.as_str();
+        let (stated, ours) = (money(drift.stated, drift.currency), money(drift.ours, drift.currency));
         super::compared::told(
             &mut text,
             format_args!(
@@ -142,5 +142,6 @@ fn as_text(cluster: &Cluster, found: &[Found]) -> String {
         );
     }
 
-    text + &format!("{} control balances disagree\n", found.len())
+    let disagree = if found.len() == 1 { "balance disagrees" } else { "balances disagree" };
+    text + &format!("{} control {disagree}\n", found.len())
 }

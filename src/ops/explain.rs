@@ -8,7 +8,6 @@ mod account;
 mod customer;
 mod figures;
 mod follow;
-mod money;
 mod print;
 mod replay;
 mod stretch;
@@ -375,7 +374,7 @@ impl Args {
 fn record_at(cluster: &Cluster, text: &str) -> Option<(PartitionId, Offset)> {
     let (partition, offset) = text.rsplit_once('@')?;
     let (topic, partition) = partition.rsplit_once('/')?;
-    let topic = cluster.topic(topic)?;
+    let topic = cluster.topic_meant(topic)?;
     let partition = partition.parse().ok().filter(|partition| *partition >= 0)?;
     let offset = offset.parse().ok().filter(|offset| *offset >= 0)?;
     Some((PartitionId { topic, partition }, Offset(offset)))

@@ -200,7 +200,7 @@ impl Desk {
 
     fn topic(&self, name: &str) -> anyhow::Result<Topic> {
         let unknown = || UsageError(format!("{name} is none of the topics: say ledger or payment"));
-        Ok(self.console.topic(name).ok_or_else(unknown)?)
+        Ok(self.console.cluster.topic_meant(name).ok_or_else(unknown)?)
     }
 
     /// Reads `TOPIC/PARTITION@OFFSET`.

@@ -23,6 +23,7 @@ pub mod generations;
 pub mod hash_password;
 pub mod hold;
 pub mod letters;
+pub mod money;
 pub mod parts;
 pub mod pause;
 pub mod project;

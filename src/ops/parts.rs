@@ -36,9 +36,26 @@ pub fn shutdown() -> anyhow::Result<CancellationToken> {
     Ok(shutdown)
 }
 
+/// What SIGHUP takes from the configuration, by the beginning of its keys.
+const RELOADED: [&str; 8] = [
+    "api.users",
+    "api.profiles",
+    "api.tokens",
+    "api.providers",
+    "api.blocked",
+    "api.jwt.",
+    "api.tls.",
+    "api.credential_cache_ms",
+];
+
 /// Reads users, providers and certificates again on SIGHUP; where something is wrong, what was in force goes on.
-/// The write side has none: its passwords and certificates are read with each connection.
-pub fn reload_on_hangup(path: Option<PathBuf>, reloader: Option<Reloader>) -> anyhow::Result<()> {
+/// The write side has none: its passwords and certificates are read with each connection. What else has changed in
+/// the file is named: it takes a new start.
+pub fn reload_on_hangup(
+    running: Config,
+    path: Option<PathBuf>,
+    reloader: Option<Reloader>,
+) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -47,14 +64,23 @@ pub fn reload_on_hangup(path: Option<PathBuf>, reloader: Option<Reloader>) -> an
                 continue;
             };
             let outcome = match super::load(path.as_deref()) {
-                Ok(config) => reloader.reload(Settings::of(&config)).await.map_err(anyhow::Error::from),
+                Ok(config) => {
+                    let taken = reloader.reload(Settings::of(&config)).await;
+                    taken.map(|()| untaken(&running, &config)).map_err(anyhow::Error::from)
+                }
                 Err(error) => {
                     reloader.refused();
                     Err(error)
                 }
             };
             match outcome {
-                Ok(()) => tracing::info!("users, providers and certificates are read again"),
+                Ok(untaken) => {
+                    tracing::info!("users, providers and certificates are read again");
+                    if !untaken.is_empty() {
+                        let keys = untaken.join(", ");
+                        tracing::warn!(keys, "these have changed as well: they take a new start");
+                    }
+                }
                 Err(error) => {
                     tracing::error!(error = %format!("{error:#}"), "nothing is reloaded: what was in force goes on");
                 }
@@ -62,6 +88,11 @@ pub fn reload_on_hangup(path: Option<PathBuf>, reloader: Option<Reloader>) -> an
         }
     });
     Ok(())
+}
+
+fn untaken(running: &Config, config: &Config) -> Vec<String> {
+    let taken = |name: &String| RELOADED.iter().any(|begin| name.starts_with(begin));
+    running.differing(config).into_iter().filter(|name| !taken(name)).collect()
 }
 
 /// The admin listener.

@@ -77,7 +77,7 @@ async fn target(console: &Console, args: &Args) -> anyhow::Result<(Decisions, Ge
         let kafka = console.cluster.settings();
         let known =
             format!("--topic: {name:?} is neither {} nor {}", kafka.ledger_topic, kafka.payment_topic);
-        console.topic(name).ok_or(UsageError(known))
+        console.cluster.topic_meant(name).ok_or(UsageError(known))
     });
     let topic = topic.transpose()?;
     let decisions = console.decisions().await?;

@@ -8,7 +8,7 @@ use crate::{config::Config, projector::Standing, source::Cluster, store::redis::
 /// Runs until SIGTERM or SIGINT, or until only a person can help.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = parts::shutdown()?;
-    parts::reload_on_hangup(None, None)?;
+    parts::reload_on_hangup(config.clone(), None, None)?;
     let store = Arc::new(RedisStore::new(&config.redis)?);
     let mut registry = telemetry::registry();
     let standing = Arc::new(Standing::new(&mut registry));

@@ -106,6 +106,7 @@ fn publish(
     let mut summary = Summary::default();
     while let Some(line) = lines.next().context("the input cannot be read")? {
         progress.at(line.number, line.bytes_read);
+        let spread = line.text.is_some_and(|text| matches!(text.trim_ascii(), b"{" | b"["));
         let outcome = line.text.ok_or_else(|| checker.too_long()).and_then(|text| checker.check(text));
         match outcome {
             Ok(None) => {}
@@ -117,7 +118,8 @@ fn publish(
             }
             Err(fault) => {
                 summary.bad = summary.bad.saturating_add(1);
-                progress.tell(&format!("line {}: {fault}", line.number), summary.bad);
+                let hint = if spread { "; an event stands on one line: `jq -c .` makes it so" } else { "" };
+                progress.tell(&format!("line {}: {fault}{hint}", line.number), summary.bad);
                 if !args.skip_bad && !args.dry_run {
                     summary.stopped = Some(line.number);
                     break;

@@ -17,14 +17,15 @@ use super::{
     consent::Consent,
     console::Console,
     letters::{Case, Desk, Filter},
+    money::money,
 };
 use crate::{
     compare::subject::decode,
     config::Config,
     decisions::{Act, Decision, Decisions, Patch, Remedy},
     domain::{
-        Account, Amount, BalanceType, Cell, Class, Currency, CustomerId, Day, LastPayment, Offset,
-        PartitionId, Rules, Subject,
+        Account, BalanceType, Cell, Class, Currency, CustomerId, Day, LastPayment, Offset, PartitionId,
+        Rules, Subject,
     },
     projector::{
         TOO_MANY_KEYS,
@@ -360,11 +361,6 @@ fn owed(account: &Account, customer: &CustomerId) -> Vec<String> {
         format!("{} owes {} {currency}", customer.as_str(), money(*amount, *currency))
     })
     .collect()
-}
-
-fn money(amount: Amount, currency: Currency) -> String {
-    let sign = if amount.is_negative() { "-" } else { "" };
-    format!("{sign}{}", amount.to_unsigned(currency.decimals()))
 }
 
 fn join(figures: &[String]) -> String {

@@ -24,7 +24,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let settings = Settings::of(&config)?;
     let clock = Clock::system(settings.zone.clone());
     let server = Server::bind(settings, clock, views, reads, &mut registry).await?;
-    parts::reload_on_hangup(path, Some(server.reloader()))?;
+    parts::reload_on_hangup(config.clone(), path, Some(server.reloader()))?;
     let readiness = vec![parts::write_side(&standing), server.readiness()];
     let admin = parts::admin(config.admin.listen, registry, readiness).await?;
     parts::tell_listening(server.local_addr(), admin.local_addr());

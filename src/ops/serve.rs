@@ -19,7 +19,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let settings = Settings::of(&config)?;
     let clock = Clock::system(settings.zone.clone());
     let server = Server::bind(settings, clock, reads, store, &mut registry).await?;
-    parts::reload_on_hangup(path, Some(server.reloader()))?;
+    parts::reload_on_hangup(config.clone(), path, Some(server.reloader()))?;
     let admin = parts::admin(config.admin.listen, registry, vec![server.readiness()]).await?;
     parts::tell_listening(server.local_addr(), admin.local_addr());
     parts::until_all(

@@ -203,7 +203,7 @@ mod tests {
             needs,
             [
                 "payment.events/0 has no living owner and 2 records wait: start a `project`",
-                "1 key is on hold: decide on their dead letters",
+                "1 key is on hold: decide on the dead letters",
             ]
         );
     }

@@ -114,6 +114,15 @@ impl Cluster {
         Topic::ALL.into_iter().find(|topic| self.topic_name(*topic) == name)
     }
 
+    /// The topic that an operator means: by its name on the broker, or as `ledger` or `payment`.
+    pub fn topic_meant(&self, name: &str) -> Option<Topic> {
+        self.topic(name).or(match name {
+            "ledger" => Some(Topic::Ledger),
+            "payment" => Some(Topic::Payment),
+            _ => None,
+        })
+    }
+
     /// `ledger.events/1`: a partition as operators know it.
     pub fn display(&self, id: PartitionId) -> String {
         format!("{}/{}", self.topic_name(id.topic), id.partition)

@@ -636,12 +636,11 @@ mod tests {
         let bounds = Bounds { batch_records_max: 500, queue_bytes_max: 1 << 20 };
         let stop = CancellationToken::new();
         let cluster = Cluster::new(settings);
-        let polling =
-            spawn(&cluster, Arc::clone(&owner) as Arc<dyn Owner>, bounds, prepared, stop.clone()).unwrap();
+        let polling = spawn(&cluster, owner.clone(), bounds, prepared, stop.clone()).unwrap();
         let mut delivered = Vec::new();
         // After the first ones, long enough for an answer to come and for what it would undo to be fetched.
         let (began, mut first) = (Instant::now(), None::<Instant>);
-        while first.map_or(began.elapsed() < Duration::from_secs(60), |first| {
+        while first.map_or(began.elapsed() < Duration::from_mins(1), |first| {
             first.elapsed() < Duration::from_secs(3)
         }) {
             std::thread::sleep(Duration::from_millis(20));

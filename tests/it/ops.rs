@@ -255,7 +255,7 @@ fn what_is_generated_and_published_is_served_and_told_by_status() {
         (Some(1), report) if report["quarantined_keys"] == 7 => Ok(report),
         other => Err(other),
     });
-    assert_eq!(report["needs_person"], json!(["7 keys are on hold: decide on their dead letters"]));
+    assert_eq!(report["needs_person"], json!(["7 keys are on hold: decide on the dead letters"]));
     let classes: BTreeSet<_> =
         report["quarantined"].as_array().unwrap().iter().map(|k| k["class"].as_str()).collect();
     let expected = [

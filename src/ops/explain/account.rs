@@ -5,12 +5,12 @@ use anyhow::{Context as _, bail};
 use super::{
     Ends, Explanation, Figures, Hold, Kind, Log, Question, Stretch, Verdict,
     follow::Follow,
-    money::money,
     trace::{Lens, Running},
 };
 use crate::{
     decisions::Origin,
     domain::{Account, AccountId, Cell, Offset, PartitionId, Subject, Topic},
+    ops::money::money,
     store::{AccountRead, Quarantine},
 };
 

@@ -12,12 +12,12 @@ use super::{
     Ends, Explanation, Figures, Hold, Kind, Log, Question, Stretch, Verdict, account,
     figures::{Paid, Profile},
     follow::Follow,
-    money::money,
     replay::Replay,
     trace::{Balance, Lens, owes},
 };
 use crate::{
     domain::{AccountId, Amount, Cell, Currency, CustomerId, Fact, Offset, PartitionId, Subject, Topic},
+    ops::money::money,
     source::batch::Stored,
     store::{CustomerRead, Quarantine},
     wire,

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::{money::money, trace::Balance};
+use super::trace::Balance;
 use crate::{
     domain::{Account, BalanceType, Currency, Customer, Day, LastPayment},
+    ops::money::money,
     source::Cluster,
     store::Quarantine,
 };

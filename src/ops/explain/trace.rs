@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
-use super::{
-    figures::Paid,
-    money::{between, money},
-};
+use super::figures::Paid;
 use crate::{
     decisions::{Patch, Remedy},
     domain::{
         AccountFact, Amount, BalanceType, Cell, Compared, Currency, CustomerFact, CustomerId, Day, Event,
         Fact, Ignored, Indicator, Offset, Outcome,
     },
+    ops::money::{between, money},
     projector::lane::{Fate, Step},
     source::Cluster,
     store::Quarantine,
@@ -360,7 +358,11 @@ impl Row {
 /// The outcome's name, and why or what besides.
 fn told(step: &Step<'_, '_>) -> (&'static str, String) {
     match &step.fate {
-        Fate::Skipped => ("skipped", "passed over; its number is used up".to_owned()),
+        Fate::Skipped => {
+            let numbered = step.event.is_some_and(|event| event.sequence.is_some());
+            let note = if numbered { "passed over; its number is used up" } else { "passed over" };
+            ("skipped", note.to_owned())
+        }
         Fate::Folded(effect) | Fate::Early(effect) => match effect.outcome {
             Outcome::Applied => {
                 let note = match effect.compared {

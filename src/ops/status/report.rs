@@ -140,7 +140,7 @@ impl Report {
         let quarantined_keys = told.max(u64::try_from(looks.keys.len()).unwrap_or(u64::MAX));
         if quarantined_keys > 0 {
             let keys = if quarantined_keys == 1 { "key is" } else { "keys are" };
-            needs_person.push(format!("{quarantined_keys} {keys} on hold: decide on their dead letters"));
+            needs_person.push(format!("{quarantined_keys} {keys} on hold: decide on the dead letters"));
         }
         Report {
             generation: looks.second.as_ref().map(|(snapshot, _)| snapshot.generation.0),

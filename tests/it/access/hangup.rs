@@ -87,14 +87,19 @@ fn a_hangup_takes_what_the_file_says_by_now_and_a_wrong_file_changes_nothing() {
     becomes(two, 503);
     becomes(one, 401);
 
-    std::fs::write(&file, "nonsense").expect("a file");
-    process.signal(Signal::Hangup);
     let said = |words: &str| {
         eventually(Duration::from_secs(30), || {
             let text = std::fs::read_to_string(&log).map_err(|error| error.to_string())?;
             if text.contains(words) { Ok(()) } else { Err(text) }
         });
     };
+    let text = std::fs::read_to_string(&file).expect("a file");
+    std::fs::write(&file, text + "\n[projector]\nheartbeat_ms = 900\n").expect("a file");
+    process.signal(Signal::Hangup);
+    said("keys=\"projector.heartbeat_ms\"");
+
+    std::fs::write(&file, "nonsense").expect("a file");
+    process.signal(Signal::Hangup);
     said("nothing is reloaded: what was in force goes on");
     becomes(two, 503);
     stop.store(true, Ordering::Relaxed);
