@@ -529,6 +529,8 @@ listen = "127.0.0.1:{admin}"
             "audit_per_second"
             | "audit_folded_per_second"
             | "explain_account_per_second"
+            | "explain_account_scanned_per_second"
+            | "explain_customer_scanned_per_second"
             | "explain_customer_per_second" => "bare_per_second",
             "account_per_second" | "customer_per_second" | "tls_account_per_second" => "constant_per_second",
             "foreign_p50_us" => "absent_p50_us",

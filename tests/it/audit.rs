@@ -194,7 +194,7 @@ fn an_audit_that_could_not_run_says_so_and_does_not_pass() {
     assert_eq!(verdicts.iter().filter(|p| p["verdict"] == "agrees").count(), 3, "{report:#}");
 
     redis.kill();
-    refused(&redis, &[], &["the store does not answer"]);
+    refused(&redis, &[], &["the store did not answer"]);
 }
 
 #[test]

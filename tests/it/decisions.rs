@@ -96,14 +96,7 @@ impl World {
     /// Waits until nothing is on hold, and compares everything with the log and the decisions.
     #[track_caller]
     fn nothing_waits(&self) -> Expected {
-        eventually(Duration::from_secs(30), || {
-            let contents = compare::dump(&self.redis.url());
-            let marks = (contents.quarantines, contents.due_quarantines);
-            if marks.0.is_empty() && marks.1.is_empty() { Ok(()) } else { Err(marks) }
-        });
-        let expected = self.whole();
-        assert!(expected.quarantines.is_empty(), "{:?}", expected.quarantines);
-        expected
+        nothing_waits_in(self.broker, &self.topics, &self.redis.url())
     }
 
     /// Folds the same topics into an empty store, with the decisions known from the beginning.
@@ -111,7 +104,7 @@ impl World {
         let redis = redis::Server::start();
         let topics = Topics { group: format!("{}-again", self.topics.group), ..self.topics.clone() };
         let product = Product::start("project", &topics, &redis.url(), &Settings::default());
-        let again = compare::whole(self.broker, &topics, &redis.url());
+        let again = nothing_waits_in(self.broker, &topics, &redis.url());
         assert!(product.stop().success());
         again
     }
@@ -121,6 +114,20 @@ impl World {
         std::fs::write(&path, record.value.as_deref().expect("a value")).expect("a file");
         path_text(&path)
     }
+}
+
+/// A gap closes behind the commit that passes the missing record: that everything is folded is not all.
+#[track_caller]
+fn nothing_waits_in(broker: &Broker, topics: &Topics, redis_url: &str) -> Expected {
+    compare::folded(&compare::Log::read(broker, topics), redis_url);
+    eventually(Duration::from_secs(30), || {
+        let contents = compare::dump(redis_url);
+        let marks = (contents.quarantines, contents.due_quarantines);
+        if marks.0.is_empty() && marks.1.is_empty() { Ok(()) } else { Err(marks) }
+    });
+    let expected = compare::whole(broker, topics, redis_url);
+    assert!(expected.quarantines.is_empty(), "{:?}", expected.quarantines);
+    expected
 }
 
 fn path_text(path: &Path) -> String {

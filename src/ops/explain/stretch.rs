@@ -1,6 +1,6 @@
 //! What is read of the log for one subject: which partitions, from where, up to where.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{collections::BTreeSet, ops::ControlFlow, time::Instant};
 
 use serde::Serialize;
 
@@ -26,6 +26,8 @@ pub struct Stretch {
     pub to: i64,
     /// How many records were read, the subject's and others.
     pub records: u64,
+    /// How long that took.
+    pub milliseconds: u64,
     /// It begins after the generation's beginning: no record of the subject can lie before.
     pub late: bool,
     #[serde(skip)]
@@ -42,6 +44,7 @@ impl Log<'_> {
             shown_to: self.end(ends, id)?.0,
             to: self.positions.get(&id).copied().unwrap_or_default().0,
             records: 0,
+            milliseconds: 0,
             late: false,
             id,
         })
@@ -96,11 +99,13 @@ impl Log<'_> {
             records = records.saturating_add(1);
             wants(key, value)
         };
+        let begun = Instant::now();
         self.scan.read_some(id, from, to, wants, |record| {
             each(id, record);
             ControlFlow::Continue(())
         })?;
         stretch.records = records;
+        stretch.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(())
     }
 
