@@ -416,7 +416,9 @@ fn is_location(name: &str) -> bool {
 
 /// Whether a property of librdkafka may hold a secret, by its name.
 fn is_secret_property(name: &str) -> bool {
-    ["password", "secret", "key", "pem", "sasl.oauthbearer.config"].iter().any(|part| name.contains(part))
+    ["password", "secret", "key", "pem", "jaas", "sasl.oauthbearer.config"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// The URL without its password.

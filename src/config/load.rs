@@ -121,14 +121,29 @@ struct Variable {
 }
 
 fn origin(key: &str, path: Option<&Path>, variables: &[Variable]) -> Option<String> {
-    if key.starts_with(NEARLY_PREFIX) {
-        // It names itself.
-        return None;
-    }
     let set = variables.iter().find(|v| {
         key.strip_prefix(v.key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     });
-    set.map(|v| v.name.clone()).or_else(|| path.map(|p| p.display().to_string()))
+    let in_file = || path.filter(|path| file_holds(path, key)).map(|path| path.display().to_string());
+    set.map(|v| v.name.clone()).or_else(in_file)
+}
+
+/// Whether a key, or the array that it is in, stands in the file.
+fn file_holds(path: &Path, key: &str) -> bool {
+    let Ok(table) = read(path) else { return false };
+    let mut inner = &table;
+    let mut names = key.split('[').next().unwrap_or_default().split('.').peekable();
+    while let Some(name) = names.next() {
+        match inner.get(name) {
+            Some(Value::Table(table)) if names.peek().is_some() => inner = table,
+            // A property of librdkafka has dots in its name.
+            Some(_) => return true,
+            None => {
+                return inner.contains_key(&std::iter::once(name).chain(names).collect::<Vec<_>>().join("."));
+            }
+        }
+    }
+    false
 }
 
 /// Whether the file itself holds a password.

@@ -37,14 +37,14 @@ impl Consent {
     /// With `--yes` it does not ask. Without it, it asks on a terminal, and is a [`UsageError`] elsewhere. An answer
     /// other than `y` or `yes` is [`Declined`].
     pub fn ask(&self, what_will_be_done: &str) -> anyhow::Result<Act> {
-        let act = self.act()?;
+        let asked = self.act()?;
         eprintln!("{}", what_will_be_done.trim_end());
         if !self.yes {
             if !std::io::stdin().is_terminal() {
                 let message = "nobody can be asked, for standard input is no terminal: nothing was changed; repeat with --yes to do it";
                 return Err(UsageError(message.to_owned()).into());
             }
-            eprint!("Do it, as {}? [y/N] ", act.who);
+            eprint!("Do it, as {}? [y/N] ", asked.who);
             std::io::stderr().flush()?;
             let mut answer = String::new();
             std::io::stdin().lock().read_line(&mut answer)?;
@@ -52,7 +52,8 @@ impl Consent {
                 return Err(Declined.into());
             }
         }
-        Ok(act)
+        // When it was answered: the question may have stood for long.
+        Ok(Act { at: parts::now(), ..asked })
     }
 
     /// Who, when and why, without asking: for a change that has been agreed to already.

@@ -20,19 +20,19 @@ use super::{
     money::money,
 };
 use crate::{
-    compare::subject::decode,
+    compare::subject::{decode, key},
     config::Config,
     decisions::{Act, Decision, Decisions, Patch, Remedy},
     domain::{
         Account, BalanceType, Cell, Class, Currency, CustomerId, Day, LastPayment, Offset, PartitionId,
-        Rules, Subject,
+        RecordAt, Rules, Subject, Time, fold,
     },
     projector::{
         TOO_MANY_KEYS,
         lane::{self, Fate, Ground, Lane},
     },
     source::scan::Scan,
-    store::{CellKey, ReadStore as _},
+    store::{CellKey, Quarantine, ReadStore as _, WriteStore as _, redis::beside::SUBJECTS_MAX},
     wire,
 };
 
@@ -75,6 +75,29 @@ pub struct Args {
     /// Who decides, and whether to ask.
     #[command(flatten)]
     pub consent: Consent,
+}
+
+/// A key may have been let go meanwhile: a gap may have closed, or another operator decided. To decide then would be to
+/// say of the log what the projection did not do.
+async fn still_held(desk: &Desk, previews: &[&Preview]) -> anyhow::Result<()> {
+    let store = &desk.console.store;
+    let generation = store.active().await?.context("no generation is served any more")?;
+    for page in previews.chunks(SUBJECTS_MAX) {
+        let keys: Vec<CellKey> = page.iter().map(|preview| key(&preview.subject)).collect();
+        let beside = store.beside([generation], &keys).await.context("the projection cannot be read")?;
+        for (preview, [held]) in page.iter().zip(beside.subjects) {
+            let (partition, offset) = preview.at;
+            let on_hold = |mark: &Quarantine| mark.partition == partition && mark.offset == offset;
+            if !held.quarantines.iter().any(on_hold) {
+                anyhow::bail!(
+                    "nothing was changed: {} is not on hold at {}@{offset} any more; look again",
+                    preview.subject.as_str(),
+                    desk.console.cluster.display(partition)
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a decision would give for one key.
@@ -140,6 +163,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Well);
     }
     let act = args.consent.ask(&text)?;
+    still_held(&desk, &help).await?;
     let decided: Vec<_> = help
         .iter()
         .map(|preview| (preview.at, Some(preview.subject.as_str().to_owned())))
@@ -260,14 +284,22 @@ async fn preview(desk: &Desk, case: &Case, remedy: &Remedy) -> anyhow::Result<Pr
             decisions: &decisions,
         };
         let mut lane = Lane::new(cell);
-        let (mut past, mut why, mut checked) = (0_u64, None, None);
+        let (mut past, mut why, mut checked, mut unfit) = (0_u64, None, None, None);
         let scan = Scan::new(&cluster).context("kafka settings")?;
         scan.read(partition, offset, next, |record| {
             if wire::subject(&record.record(partition.topic)).as_ref() != Some(&subject) {
                 return ControlFlow::Continue(());
             }
             if let (Remedy::Replace(text), true) = (&remedy, record.offset == offset) {
-                checked = lane::replacement(&ground, record, text).err();
+                let read = lane::replacement(&ground, record, text);
+                // Where it does not get past the record, it is the replacement's fault that helps.
+                unfit = read.as_ref().ok().and_then(|event| {
+                    let at =
+                        RecordAt { partition, offset, timestamp: Time::from_millis(record.timestamp_ms) };
+                    let home = decisions.homes.get(&subject).copied();
+                    fold(&mut lane.cell().cloned(), event, &at, home, &rules).err()
+                });
+                checked = read.err();
             }
             lane.take(&ground, record, &mut |step| match step.fate {
                 Fate::SetAside(rejection) => why = Some(rejection),
@@ -277,7 +309,7 @@ async fn preview(desk: &Desk, case: &Case, remedy: &Remedy) -> anyhow::Result<Pr
             ControlFlow::Continue(())
         })
         .context("the key's records cannot be read")?;
-        if let Some(rejection) = checked {
+        if let Some(rejection) = checked.or(unfit) {
             anyhow::bail!("nothing was changed: the replacement cannot be folded: {rejection}");
         }
         let after = figures(lane.cell());

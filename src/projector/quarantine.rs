@@ -66,7 +66,7 @@ impl Session<'_> {
             waiting: 0,
             heals: false,
         };
-        let (customers, unless_changed) = self.who_is_told(subject, Some(rejection.class)).await?;
+        let (customers, unless_changed) = self.who_is_told(subject, rejection.class == Class::Moved).await?;
         self.quarantined.insert(subject.clone(), quarantine.clone());
         self.watch_gap(subject, rejection.class, event);
         let write = QuarantineWrite {
@@ -113,11 +113,25 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The customers to mark, and what must still hold when they are.
+    /// Records where a subject lives, for every fold to come: another one may meet its partitions in another order. The
+    /// next commit waits for it.
+    pub(super) fn record_home(&mut self, subject: &Subject, partition: i32) {
+        if self.shared.decisions.borrow().homes.contains_key(subject) {
+            return;
+        }
+        let subject = subject.as_str().to_owned();
+        let decision = Decision::Home { topic: self.id.topic, subject, partition };
+        let (cluster, producer) = (self.shared.cluster.clone(), self.shared.producer.clone());
+        let recorded = async move { decisions::record(&cluster, &producer, &decision).await };
+        self.pending.dead_letters.push(recorded.boxed());
+    }
+
+    /// The customers to mark, and what must still hold when they are. Where the subject lives elsewhere, that is
+    /// recorded if asked for.
     pub(super) async fn who_is_told(
         &mut self,
         subject: &Subject,
-        class: Option<Class>,
+        keeps_home: bool,
     ) -> Result<(Vec<CustomerId>, Option<(CellKey, Bytes)>), Interrupt> {
         let key = cell_key(subject);
         let lives_here = self
@@ -140,15 +154,8 @@ impl Session<'_> {
             .await?;
         let bytes = values.into_iter().next().flatten().unwrap_or_default();
         let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(&key, &bytes)?) };
-        if let (Some(Class::Moved), Some(cell)) = (class, &cell) {
-            let decision = Decision::Home {
-                topic: self.id.topic,
-                subject: subject.as_str().to_owned(),
-                partition: cell.home(),
-            };
-            let (cluster, producer) = (self.shared.cluster.clone(), self.shared.producer.clone());
-            let recorded = async move { decisions::record(&cluster, &producer, &decision).await };
-            self.pending.dead_letters.push(recorded.boxed());
+        if let (true, Some(cell)) = (keeps_home, &cell) {
+            self.record_home(subject, cell.home());
         }
         let customers = match cell {
             Some(Cell::Account(account)) => account.customers(),

@@ -315,6 +315,7 @@ impl Session<'_> {
         }
         let missing = lane.missing().cloned();
         let (cell, quarantine) = lane.into_parts();
+        let born_at = cell.as_ref().filter(|_| before.is_none()).map(Cell::home);
         if cell != before {
             let key = cell_key(&subject);
             if self.cache.find(&key).is_none() {
@@ -329,7 +330,11 @@ impl Session<'_> {
             let owing = told.owing.into_iter().map(|customer| Owing { customer, account: account.clone() });
             self.pending.owing.extend(owing);
         }
-        let (customers, unless_changed) = self.who_is_told(&subject, None).await?;
+        // A fold that knows the decision from the beginning may come here before it comes to the subject's home.
+        if let Some(home) = born_at {
+            self.record_home(&subject, home);
+        }
+        let (customers, unless_changed) = self.who_is_told(&subject, true).await?;
         let (lifted, offset) = (quarantine.is_none(), held.offset);
         let quarantine = quarantine.unwrap_or(held);
         self.redrives.gaps.remove(&subject);

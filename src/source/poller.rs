@@ -40,6 +40,8 @@ const BLOCKED_MAX: Duration = Duration::from_secs(1);
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How librdkafka writes the zero id.
 const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+/// How long the broker may take to name the ends of what is assigned.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// Who takes the records of the assigned partitions.
@@ -223,10 +225,15 @@ impl ConsumerContext for Context {
         let ids = self.ids(partitions);
         let result = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.note(ids.iter().map(|id| Change::Assigned(*id)));
-            // No committed offset is asked for: the claim tells where to go on. An offset in so many words, for the
-            // beginning is a question to the broker, and an answer that comes after the seek undoes it.
+            // No committed offset is asked for: the claim tells where to go on.
+            let at = Self::at_the_ends(consumer, partitions);
             partitions
-                .set_all_offsets(KafkaOffset::Offset(0))
+                .set_all_offsets(KafkaOffset::Beginning)
+                .and_then(|()| {
+                    at.iter().try_for_each(|(topic, partition, end)| {
+                        partitions.set_partition_offset(topic, *partition, KafkaOffset::Offset(*end))
+                    })
+                })
                 .and_then(|()| {
                     if cooperative {
                         consumer.incremental_assign(partitions)
@@ -254,6 +261,27 @@ impl ConsumerContext for Context {
 }
 
 impl Context {
+    /// Where partitions rest until they are sought to their checkpoints: at the ends of the log, as offsets in so many
+    /// words. What lies at the end can be fetched before the pause takes hold; what was at 0 may be gone, and a client
+    /// that meets that refuses every seek. The logical beginning is a question to the broker, and an answer that comes
+    /// after the seek undoes it: it is left for those whose end is not told, and the fold finds out.
+    fn at_the_ends(
+        consumer: &BaseConsumer<Self>,
+        partitions: &TopicPartitionList,
+    ) -> Vec<(String, i32, i64)> {
+        let mut asked = partitions.clone();
+        if asked.set_all_offsets(KafkaOffset::End).is_err() {
+            return Vec::new();
+        }
+        let Ok(told) = consumer.offsets_for_times(asked, ENDS_WITHIN) else { return Vec::new() };
+        let ends = told.elements();
+        let end = ends.iter().filter_map(|told| match (told.error(), told.offset()) {
+            (Ok(()), KafkaOffset::Offset(end)) => Some((told.topic().to_owned(), told.partition(), end)),
+            _ => None,
+        });
+        end.collect()
+    }
+
     fn ids(&self, list: &TopicPartitionList) -> Vec<PartitionId> {
         list.elements()
             .iter()

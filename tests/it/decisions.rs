@@ -299,6 +299,65 @@ fn a_sequence_gap_closes_by_itself_in_any_shape() {
 }
 
 #[test]
+fn a_stray_record_that_is_passed_over_leaves_its_subject_where_it_lives() {
+    let world = World::new(2);
+    let product = world.start(&["A7"]);
+    product.ready();
+    let stray = unreadable(world.booked("A7", "stray", "1"));
+    let (partition, _) = world.producer.put(&world.booked("A7", "e0", "100"));
+    world.put(&Outgoing { partition: Some(1 - partition), ..stray });
+    for n in 1..3 {
+        world.put(&world.booked("A7", &format!("e{n}"), "100"));
+    }
+    world.whole();
+    world.redrive(&["--key", "A7", "--skip", "--reason", "a stray record"]);
+    assert_eq!(balance(&product, "A7"), "300.00");
+    let live = world.nothing_waits();
+    assert_eq!(live.cells.len(), 1);
+    // By the log a partition at a time, and by a fold that may come to the stray record first.
+    let audit = world.command(&["audit"]);
+    assert!(audit.status.success(), "{}{}", text(&audit.stdout), text(&audit.stderr));
+    let homes = compare::decisions(world.broker, &world.topics).homes;
+    assert_eq!(homes.into_values().collect::<Vec<_>>(), [partition]);
+    assert_eq!(world.again_from_scratch().cells, live.cells);
+    assert!(product.stop().success());
+}
+
+#[test]
+fn nothing_is_decided_about_a_key_that_was_let_go_while_the_question_stood() {
+    let world = World::new(1);
+    let product = world.start(&["A9"]);
+    product.ready();
+    world.put(&world.numbered("A9", 1, "1"));
+    world.put(&world.numbered("A9", 3, "100"));
+    world.whole();
+    let redrive = ["redrive", "--key", "A9", "--skip", "--reason", "a test"];
+    let (status, told) = product::asked(&world.topics, &world.redis.url(), &redrive, || {
+        world.put(&world.numbered("A9", 2, "10"));
+        assert_eq!(balance(&product, "A9"), "111.00");
+    });
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("nothing was changed: A9 is not on hold at"), "{told}");
+    assert!(compare::decisions(world.broker, &world.topics).patches.is_empty());
+    let live = world.nothing_waits();
+    assert_eq!(world.again_from_scratch().cells, live.cells);
+    assert!(product.stop().success());
+}
+
+#[test]
+fn a_replacement_that_cannot_be_folded_says_its_own_fault() {
+    let world = World::new(1);
+    let product = world.start(&["A1"]);
+    product.ready();
+    world.put(&world.booked("A1", "once", "1"));
+    world.put(&unreadable(world.booked("A1", "poison", "1")));
+    world.whole();
+    let other = world.file("other.json", &world.booked("A1", "once", "2"));
+    world.refused(&["--key", "A1", "--replace", &other], "conflict");
+    assert!(product.stop().success());
+}
+
+#[test]
 fn decisions_hold_while_events_of_the_key_arrive_and_the_owner_is_killed() {
     let world = World::new(1);
     let mut product = world.start(&["A1"]);

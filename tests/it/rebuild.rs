@@ -607,6 +607,15 @@ fn a_retired_generation_is_let_go_of_and_deleted_while_readers_read_on() {
     let reader = Reader::account(product.views);
     deployed.command(0, &["rebuild", "promote", "--yes", "--as", "jana", "--reason", "not compared here"]);
     assert!(deployed.keys_of(ONE) > 500);
+    // Somebody goes back to it while the question stands.
+    let retire = ["rebuild", "retire", "1"];
+    let (status, told) = product::asked(&deployed.topics, &deployed.redis.url(), &retire, || {
+        deployed.command(0, &["rebuild", "rollback", "--yes", "--as", "petr"]);
+    });
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("readers are served generation 1: promote another one first"), "{told}");
+    assert!(deployed.keys_of(ONE) > 500);
+    deployed.command(0, &["rebuild", "promote", "--yes", "--as", "jana", "--reason", "not compared here"]);
     let told = deployed.command(0, &["rebuild", "retire", "1", "--yes", "--as", "jana"]);
     assert!(told.contains("generation 1 is retired"), "{told}");
     assert_eq!(deployed.keys_of(ONE), 0);

@@ -37,19 +37,24 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     let console = Console::open(config)?;
     let generation = Generation(args.generation);
     let decisions = console.decisions().await?;
-    let active = console.store.active().await?;
-    if active == Some(generation) || decisions.serving() == Some(generation) {
-        anyhow::bail!(
-            "readers are served generation {}: promote another one first; nothing was changed",
-            generation.0
-        );
-    }
+    not_served(&console, &decisions, generation).await?;
     if decisions.retired.contains_key(&generation) {
         eprintln!("generation {} is retired already: going on with what is left of it", generation.0);
     } else {
         born(&decisions, generation)?;
         let act = args.consent.ask(&preview(&decisions, generation))?;
+        // The question may have stood for long.
+        not_served(&console, &console.decisions().await?, generation).await?;
         console.record(&Decision::Retired { generation, act }).await?;
+    }
+    // Whoever switches looks behind the flip whether it is retired, and this looks behind the record whether it is
+    // served: of the two at least one sees the other.
+    if console.store.active().await? == Some(generation) {
+        anyhow::bail!(
+            "readers were pointed to generation {0} meanwhile: it is retired, and nothing of it is deleted; promote \
+             another one, and `rebuild retire {0}` again",
+            generation.0
+        );
     }
     let_go(&console, generation).await?;
     console.store.strike(generation).await?;
@@ -67,6 +72,18 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     }
     writeln!(std::io::stdout(), "generation {} is retired: {removed} keys were deleted", generation.0)?;
     Ok(Outcome::Well)
+}
+
+/// Nothing is changed while readers are served it.
+async fn not_served(console: &Console, decisions: &Decisions, generation: Generation) -> anyhow::Result<()> {
+    let active = console.store.active().await?;
+    if active == Some(generation) || decisions.serving() == Some(generation) {
+        anyhow::bail!(
+            "readers are served generation {}: promote another one first; nothing was changed",
+            generation.0
+        );
+    }
+    Ok(())
 }
 
 fn preview(decisions: &Decisions, generation: Generation) -> String {

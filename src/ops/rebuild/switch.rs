@@ -82,7 +82,7 @@ pub async fn rollback(config: Config, args: RollbackArgs) -> anyhow::Result<Outc
     let from = served(&looked)?;
     let before = decisions.switched.as_ref().filter(|(_, to, _)| *to == from);
     let Some((to, _, _)) = before else {
-        anyhow::bail!("there is nothing to go back to: generation {} was served from the first", from.0);
+        anyhow::bail!("there is nothing to go back to: no switch to generation {} is recorded", from.0);
     };
     Switch::new(&console, &decisions, &looked, from, *to)?
         .make(&console, &decisions, &args.consent, "go back to")
@@ -183,6 +183,8 @@ impl Switch {
             preview.push_str("\n! it folds another log: answers of the two do not compare by offset");
         }
         let act = consent.ask(&preview)?;
+        // The question may have stood for long.
+        born(&console.decisions().await?, self.to)?;
         let held = self.flip(console, decisions, &act).await?;
         let (from, to) = (self.from, self.to);
         console.record(&Decision::Promoted { from, to, act }).await?;
@@ -257,8 +259,22 @@ impl Switch {
         Ok(standing.iter().all(|(partition, at)| next(partition).is_some_and(|next| next >= *at)))
     }
 
-    /// The flip itself: another operator may have been first.
+    /// The flip itself: another operator may have been first, or may have retired what readers are now pointed to.
     async fn point(&self, console: &Console, act: &Act) -> anyhow::Result<()> {
+        self.point_only(console, act).await?;
+        if let Err(retired) = born(&console.decisions().await?, self.to) {
+            let back = console.store.activate(Some(self.to), self.from).await;
+            let served = if matches!(back, Ok(true)) {
+                "readers are served as before"
+            } else {
+                "look at `generations`"
+            };
+            return Err(retired.context(format!("another operator was first: {served}")));
+        }
+        Ok(())
+    }
+
+    async fn point_only(&self, console: &Console, act: &Act) -> anyhow::Result<()> {
         let flipped = console.store.activate(Some(self.from), self.to).await;
         if matches!(flipped, Ok(true)) {
             return Ok(());

@@ -1,6 +1,7 @@
 //! The product's own binary with a generated configuration.
 
 use std::{
+    io::{Read as _, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process::{Command, ExitStatus},
@@ -137,6 +138,41 @@ pub fn command_with(
     let folder = Folder::new("command");
     let file = configuration(&folder, topics, redis_url, settings, loopback(), loopback());
     binary().arg("--config").arg(file).args(arguments).output().expect("the product's binary")
+}
+
+/// Runs a command of the product on a terminal of its own up to its question; `meanwhile` happens while that stands, and
+/// then the answer is yes. Returns the status, and all that was on the terminal.
+#[track_caller]
+pub fn asked(
+    topics: &Topics,
+    redis_url: &str,
+    arguments: &[&str],
+    meanwhile: impl FnOnce(),
+) -> (ExitStatus, String) {
+    let folder = Folder::new("asked");
+    let file = configuration(&folder, topics, redis_url, &Settings::default(), loopback(), loopback());
+    let program = env!("CARGO_BIN_EXE_balance-projector");
+    let words = [&[program, "--config", file.to_str().expect("UTF-8")], arguments].concat();
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    // `script` is in every Debian: it makes the terminal.
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &quoted.join(" "), "/dev/null"]);
+    for (name, _) in binary().get_envs() {
+        script.env_remove(name);
+    }
+    let (stdin, stdout) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+    let mut running = script.env("USER", "jana").stdin(stdin).stdout(stdout).spawn().expect("script");
+    let (mut told, mut seen) = (running.stdout.take().expect("a pipe"), Vec::new());
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&seen).contains("[y/N]") {
+        let read = told.read(&mut byte).expect("the terminal");
+        assert!(read == 1, "it ended without a question: {}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    meanwhile();
+    running.stdin.take().expect("a pipe").write_all(b"yes\n").expect("the terminal");
+    told.read_to_end(&mut seen).expect("the terminal");
+    (running.wait().expect("an end"), String::from_utf8_lossy(&seen).into_owned())
 }
 
 fn binary() -> Command {
