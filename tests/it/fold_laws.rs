@@ -62,14 +62,35 @@ fn money(step: &Step) -> String {
     format!("{sign}{}.{:02} {}", step.cents / 100, step.cents % 100, CODES[usize::from(step.currency)])
 }
 
+/// Ids of entries or payments. One that may be forgotten by now does not come again for another entry or payment: a
+/// subject remembers 32 of them, and what is forgotten cannot be told from what is new.
+#[derive(Default)]
+struct Ids {
+    given: usize,
+    last: BTreeMap<u8, (usize, usize)>,
+}
+
+impl Ids {
+    fn of(&mut self, entry: u8, kind: char) -> String {
+        self.given += 1;
+        let (given, generation) = self.last.entry(entry).or_insert((self.given, 0));
+        if self.given - *given >= 24 {
+            *generation += 1;
+        }
+        *given = self.given;
+        format!("{kind}{entry}.{generation}")
+    }
+}
+
 /// Events of every type, of two unnumbered sources and two numbered ones.
 ///
 /// An entry's facts follow from its id, so that most repeats of an entry state the same.
 fn ledger(steps: &[Step]) -> Vec<Event> {
     let mut numbers = [0_u64; 4];
     let mut events = Vec::new();
+    let mut ids = Ids::default();
     for (n, step) in steps.iter().enumerate() {
-        let id = format!("e{}", step.entry);
+        let id = ids.of(step.entry, 'e');
         let of_entry = Step {
             cents: u32::from(step.entry) * 7 + 1,
             kind: step.entry,
@@ -96,8 +117,9 @@ fn ledger(steps: &[Step]) -> Vec<Event> {
 fn payments(steps: &[Step]) -> Vec<Event> {
     let mut numbers = [0_u64; 4];
     let mut events = Vec::new();
+    let mut ids = Ids::default();
     for (n, step) in steps.iter().enumerate() {
-        let id = format!("p{}", step.entry);
+        let id = ids.of(step.entry, 'p');
         let fact = match step.kind {
             0 | 1 => profile(&format!("name {}", step.cents), "0.5"),
             2..=5 => reversed(&id),

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use rand::{Rng, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use crate::support::{process::Signal, redis::Server};
+use crate::support::{free_port, process::Signal, redis::Server};
 
 const G1: Generation = Generation(1);
 const G2: Generation = Generation(2);

@@ -40,7 +40,9 @@ fn eventually_evicted(server: &Server) {
 
 #[tokio::test]
 async fn a_redis_cluster_is_refused() {
-    let store = Fixture::redis_with(&["--cluster-enabled", "yes"]);
+    // The bus would take a port 10,000 above, which may be anybody's.
+    let bus = free_port().to_string();
+    let store = Fixture::redis_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
     corrupt_about(&store.check(true).await, "Cluster");
     corrupt_about(&store.healthy().await, "Cluster");
 }
