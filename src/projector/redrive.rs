@@ -315,7 +315,10 @@ impl Session<'_> {
         }
         let missing = lane.missing().cloned();
         let (cell, quarantine) = lane.into_parts();
-        let born_at = cell.as_ref().filter(|_| before.is_none()).map(Cell::home);
+        // A fold that knows the decision from the beginning may come here before it comes to the subject's home. A gap
+        // that closes by itself closes wherever it is folded, and needs no record.
+        let decided = patches > 0;
+        let born_at = cell.as_ref().filter(|_| decided && before.is_none()).map(Cell::home);
         if cell != before {
             let key = cell_key(&subject);
             if self.cache.find(&key).is_none() {
@@ -330,11 +333,10 @@ impl Session<'_> {
             let owing = told.owing.into_iter().map(|customer| Owing { customer, account: account.clone() });
             self.pending.owing.extend(owing);
         }
-        // A fold that knows the decision from the beginning may come here before it comes to the subject's home.
         if let Some(home) = born_at {
             self.record_home(&subject, home);
         }
-        let (customers, unless_changed) = self.who_is_told(&subject, true).await?;
+        let (customers, unless_changed) = self.who_is_told(&subject, decided).await?;
         let (lifted, offset) = (quarantine.is_none(), held.offset);
         let quarantine = quarantine.unwrap_or(held);
         self.redrives.gaps.remove(&subject);

@@ -641,6 +641,26 @@ fn a_retired_generation_is_let_go_of_and_deleted_while_readers_read_on() {
 }
 
 #[test]
+fn a_generation_that_is_retired_while_the_question_of_its_promotion_stands_is_not_served() {
+    let mut deployed = Deployment::new(1);
+    deployed.grow(2);
+    let product = deployed.start(&["run"]);
+    product.ready();
+    let rebuild = deployed.rebuild();
+    deployed.becomes(TWO, "complete");
+    let promote = ["rebuild", "promote", "2", "--reason", "not compared here"];
+    let (status, told) = product::asked(&deployed.topics, &deployed.redis.url(), &promote, || {
+        deployed.command(0, &["rebuild", "retire", "2", "--yes", "--as", "petr"]);
+    });
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("generation 2 was retired by petr"), "{told}");
+    deployed.becomes(ONE, "served");
+    assert_eq!(http::account(product.views, WATCHED).unwrap().status, 200);
+    rebuild.kill();
+    assert!(product.stop().success());
+}
+
+#[test]
 fn what_is_paused_stands_still_through_restarts_and_goes_on_where_it_was() {
     let mut deployed = Deployment::new(1);
     deployed.grow(2);
