@@ -24,7 +24,8 @@ pub mod watch;
 /// A consumer outside the group.
 pub type Inquirer = BaseConsumer<Quiet>;
 
-/// Says nothing of the end of a partition, which is an answer and no error.
+/// Of every client but that of the group: says nothing of the end of a partition, which is an answer and no error, and
+/// nothing of brokers that are away.
 #[derive(Debug, Clone, Copy)]
 pub struct Quiet;
 

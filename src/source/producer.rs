@@ -9,7 +9,7 @@ use rdkafka::{
     util::Timeout,
 };
 
-use super::Cluster;
+use super::{Cluster, Quiet};
 
 /// One record to write.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +27,7 @@ pub struct Outgoing {
 /// A producer whose writes count once every replica in sync has them.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer,
+    inner: FutureProducer<Quiet>,
 }
 
 impl Producer {
@@ -44,7 +44,7 @@ impl Producer {
                 // The broker decides what is too large; the client is not to refuse before it.
                 ("message.max.bytes", "100000000"),
             ])
-            .create()?;
+            .create_with_context(Quiet)?;
         Ok(Producer { inner })
     }
 

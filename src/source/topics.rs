@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
     consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::{Cluster, Inquirer};
+use super::{Cluster, Inquirer, Quiet};
 use crate::domain::Topic;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -194,6 +193,6 @@ async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, To
     Ok(found.unwrap_or_default())
 }
 
-fn admin(cluster: &Cluster) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
-    cluster.client(&[]).create()
+fn admin(cluster: &Cluster) -> Result<AdminClient<Quiet>, KafkaError> {
+    cluster.client(&[]).create_with_context(Quiet)
 }
