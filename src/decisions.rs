@@ -393,7 +393,7 @@ pub fn follow(
             while !stop.is_cancelled() {
                 match follower.poll() {
                     Ok(changed) => {
-                        away.is_over();
+                        away.end();
                         if changed {
                             drop(sender.send(Arc::new(follower.decisions.clone())));
                         }

@@ -163,7 +163,7 @@ impl Seldom {
     }
 
     /// It is over: the next time it is told at once. Whether it had been told.
-    pub fn is_over(&self) -> bool {
+    pub fn end(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 }

@@ -77,29 +77,6 @@ pub struct Args {
     pub consent: Consent,
 }
 
-/// A key may have been let go meanwhile: a gap may have closed, or another operator decided. To decide then would be to
-/// say of the log what the projection did not do.
-async fn still_held(desk: &Desk, previews: &[&Preview]) -> anyhow::Result<()> {
-    let store = &desk.console.store;
-    let generation = store.active().await?.context("no generation is served any more")?;
-    for page in previews.chunks(SUBJECTS_MAX) {
-        let keys: Vec<CellKey> = page.iter().map(|preview| key(&preview.subject)).collect();
-        let beside = store.beside([generation], &keys).await.context("the projection cannot be read")?;
-        for (preview, [held]) in page.iter().zip(beside.subjects) {
-            let (partition, offset) = preview.at;
-            let on_hold = |mark: &Quarantine| mark.partition == partition && mark.offset == offset;
-            if !held.quarantines.iter().any(on_hold) {
-                anyhow::bail!(
-                    "nothing was changed: {} is not on hold at {}@{offset} any more; look again",
-                    preview.subject.as_str(),
-                    desk.console.cluster.display(partition)
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
 /// What a decision would give for one key.
 struct Preview {
     subject: Subject,
@@ -186,6 +163,29 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     }
     let well = applied == help.len() && later == 0 && vain.is_empty();
     Ok(if well { Outcome::Well } else { Outcome::NeedsPerson })
+}
+
+/// A key may have been let go meanwhile: a gap may have closed, or another operator decided. To decide then would be to
+/// say of the log what the projection did not do.
+async fn still_held(desk: &Desk, previews: &[&Preview]) -> anyhow::Result<()> {
+    let store = &desk.console.store;
+    let generation = store.active().await?.context("no generation is served any more")?;
+    for page in previews.chunks(SUBJECTS_MAX) {
+        let keys: Vec<CellKey> = page.iter().map(|preview| key(&preview.subject)).collect();
+        let beside = store.beside([generation], &keys).await.context("the projection cannot be read")?;
+        for (preview, [held]) in page.iter().zip(beside.subjects) {
+            let (partition, offset) = preview.at;
+            let on_hold = |mark: &Quarantine| mark.partition == partition && mark.offset == offset;
+            if !held.quarantines.iter().any(on_hold) {
+                anyhow::bail!(
+                    "nothing was changed: {} is not on hold at {}@{offset} any more; look again",
+                    preview.subject.as_str(),
+                    desk.console.cluster.display(partition)
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The cases that the command line names, or why there is nothing to decide.

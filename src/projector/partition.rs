@@ -58,7 +58,7 @@ pub(super) async fn own(
                 let mut session = Session::new(&shared, id, &progress, claims, claimed);
                 let ended = session.run(&mut batches, &stop).await;
                 if session.acknowledged_any {
-                    away.is_over();
+                    away.end();
                     backoff_ms = BACKOFF_MS.0;
                 }
                 ended

@@ -92,7 +92,7 @@ impl Watcher {
             }
         } else {
             self.failed = 0;
-            if self.away.is_over() {
+            if self.away.end() {
                 tracing::info!(brokers, "kafka.brokers answer again");
             }
         }
