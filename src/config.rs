@@ -131,7 +131,7 @@ pub struct Projector {
     pub cache_bytes_max: usize,
     /// The heartbeat.
     pub heartbeat_ms: u64,
-    /// New quarantined keys in a minute that halt a partition.
+    /// More new quarantined keys than this in a minute of the records' own time halt a partition.
     pub poison_keys_max: usize,
     /// How long an orderly stop may take.
     pub shutdown_ms_max: u64,

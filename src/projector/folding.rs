@@ -265,13 +265,13 @@ impl Session<'_> {
         let (Some(subject), Some(key), Some(place)) = (&next.subject, &next.key, next.place) else {
             return Err(Unfolded::Lost);
         };
+        let home = self.redrives.home(subject);
         let slot = self.cache.at(place, key).ok_or(Unfolded::Lost)?;
         let at = RecordAt {
             partition: self.id,
             offset: record.offset,
             timestamp: Time::from_millis(record.timestamp_ms),
         };
-        let home = self.shared.home(subject);
         let effect = fold(&mut slot.cell, event, &at, home, &self.shared.rules)?;
         // An event of an ignored type leaves nothing, not even a cell: there is nothing to write.
         let nothing = effect.outcome == Outcome::Ignored(Ignored::Replayed) || slot.cell.is_none();

@@ -25,7 +25,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use prometheus_client::registry::Registry;
 use rdkafka::error::KafkaError;
 use siphasher::sip::SipHasher13;
@@ -38,7 +38,7 @@ pub use self::quarantine::TOO_MANY_KEYS;
 use crate::{
     config,
     decisions::{self, Birth, Decisions, DecisionsError, Origin},
-    domain::{FingerprintKey, PartitionId, Rules, Subject},
+    domain::{FingerprintKey, PartitionId, Rules},
     source::{
         Cluster, Inquirer,
         poller::{self, Handle, Owner, Progress},
@@ -52,6 +52,8 @@ use crate::{
 
 const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How long a claim waits for decisions that are there and not followed yet.
+const FOLLOWED_MAX: Duration = Duration::from_secs(5);
 
 /// What the owners of all partitions of a process share.
 struct Shared {
@@ -67,7 +69,6 @@ struct Shared {
     watched: watch::Receiver<Watched>,
     /// What operators decided, as far as it is known by now.
     decisions: watch::Receiver<Arc<Decisions>>,
-    homes: ArcSwap<HashMap<Subject, i32>>,
     trouble: ArcSwapOption<Halt>,
     suspects: AtomicU64,
     owned: AtomicUsize,
@@ -90,7 +91,15 @@ impl Shared {
             return Err(StoreError::Transient { reason });
         }
         give_birth(self.store.as_ref(), &decisions).await?;
-        self.homes.store(Arc::new(decisions.homes));
+        // The claim that follows folds under what is followed: no home that is recorded may be missing there.
+        let recorded = decisions.homes.len();
+        let mut followed = self.decisions.clone();
+        let caught_up = followed.wait_for(|known| known.homes.len() >= recorded);
+        if !matches!(tokio::time::timeout(FOLLOWED_MAX, caught_up).await, Ok(Ok(_))) {
+            return Err(StoreError::Transient {
+                reason: "the decisions are not followed to their end".to_owned(),
+            });
+        }
         if let Origin::Seed { digest } = &self.birth.origin {
             let reason = format!(
                 "generation {0} is not in the store, and began from a snapshot: import the one with digest {digest} \
@@ -108,11 +117,6 @@ impl Shared {
             crate::source::watermarks(&cluster, &inquirer, id, Duration::from_secs(5))
         });
         asked.await.unwrap_or(Err(KafkaError::Canceled))
-    }
-
-    fn home(&self, subject: &Subject) -> Option<i32> {
-        let homes = self.homes.load();
-        if homes.is_empty() { None } else { homes.get(subject).copied() }
     }
 
     fn trouble(&self) -> Option<Halt> {
@@ -242,7 +246,6 @@ pub async fn start(
         inquirer,
         watched,
         decisions: followed,
-        homes: ArcSwap::from_pointee(known.homes.clone()),
         trouble: ArcSwapOption::empty(),
         suspects: AtomicU64::new(0),
         owned: AtomicUsize::new(0),

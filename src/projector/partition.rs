@@ -17,6 +17,7 @@ use super::{
     Shared,
     cache::{Cache, Place},
     pause::Pauses,
+    quarantine::Poison,
     redrive::Redrives,
 };
 use crate::{
@@ -197,7 +198,7 @@ pub(super) struct Session<'a> {
     /// Samples of the end below where the fold already stood when they were asked for, one after the other.
     ends_short: u32,
     caught_up: Option<Instant>,
-    pub(super) poison: VecDeque<Instant>,
+    pub(super) poison: Poison,
     /// The halt is for too many dead letters.
     pub(super) poisoned: bool,
     pub(super) redrives: Redrives,
@@ -247,7 +248,7 @@ impl<'a> Session<'a> {
             stood: None,
             ends_short: 0,
             caught_up: None,
-            poison: VecDeque::new(),
+            poison: Poison::default(),
             poisoned: false,
             redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
             halt: None,
@@ -538,7 +539,7 @@ impl<'a> Session<'a> {
         let to = self.catch_up(to);
         let state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
         let cells = self.write_cells(&pending.cells, to.commit);
-        let commit = Commit {
+        let mut commit = Commit {
             generation: self.shared.generation,
             partition: self.id,
             from: self.sent,
@@ -553,17 +554,22 @@ impl<'a> Session<'a> {
         let store = Arc::clone(&self.shared.store);
         let metrics = self.shared.standing.metrics.clone();
         let traced = self.traced.as_mut().and_then(|traced| traced.sent(commit.cells.len()));
-        let mut in_flight = async move {
-            let began = Instant::now();
-            let stored = store.commit(&commit).await;
+        let (topic, cells, began) = (self.id.topic, commit.cells.len(), Instant::now());
+        let ended = move |stored: Result<(), StoreError>| {
             if let Some(traced) = traced {
                 traced.ended(stored.as_ref().copied().map_err(remedy));
             }
             stored?;
-            metrics.wrote(commit.partition.topic, commit.cells.len(), began.elapsed());
+            metrics.wrote(topic, cells, began.elapsed());
             Ok(sent)
+        };
+        if commit.quarantines.iter().any(|mark| mark.unless_changed.is_some()) {
+            self.settle().await?;
+            let stored = self.commit_guarded(&mut commit).await;
+            self.acknowledge(ended(stored)?);
+            return Ok(());
         }
-        .boxed();
+        let mut in_flight = async move { ended(store.commit(&commit).await) }.boxed();
         // Polled once here: commits reach the store in the order in which they are first polled.
         match futures::poll!(&mut in_flight) {
             std::task::Poll::Ready(result) => self.in_flight.push_back(std::future::ready(result).boxed()),

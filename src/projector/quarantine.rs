@@ -1,6 +1,6 @@
 //! Records that cannot be applied, and the keys that they put on hold in a partition.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -13,12 +13,34 @@ use crate::{
     decisions::{self, Decision},
     domain::{Cell, Class, CustomerId, Event, Offset, Rejection, Subject, Time},
     source::{batch::Stored, producer::Outgoing},
-    store::{CellKey, Halt, Quarantine, QuarantineWrite},
+    store::{CellKey, Commit, Halt, Quarantine, QuarantineWrite, StoreError},
 };
 
 /// How the reason of a halt for too many dead letters reads: an operator may let such a partition go on.
 pub const TOO_MANY_KEYS: &str = "new keys with dead letters within a minute";
-const POISON_WINDOW: Duration = Duration::from_mins(1);
+const POISON_WINDOW_MS: u64 = 60_000;
+
+/// How often a commit is tried that rests on cells which their owners change meanwhile.
+const GUARDED_TRIES: usize = 50;
+
+/// When the records were written that put the last keys on hold.
+#[derive(Debug, Default)]
+pub(super) struct Poison(VecDeque<i64>);
+
+impl Poison {
+    /// Counts one more, unless there are as many within a minute already. By the records' own time: whoever was away for
+    /// a weekend, or folds a log again, meets within a minute what came in over months.
+    fn is_one_too_many(&mut self, timestamp_ms: i64, max: usize) -> bool {
+        while self.0.front().is_some_and(|at| at.abs_diff(timestamp_ms) > POISON_WINDOW_MS) {
+            self.0.pop_front();
+        }
+        let full = self.0.len() >= max;
+        if !full {
+            self.0.push_back(timestamp_ms);
+        }
+        full
+    }
+}
 
 impl Session<'_> {
     /// A mark may be there without the position that it came with, where a script stopped half way: what lies
@@ -50,7 +72,7 @@ impl Session<'_> {
         rejection: &Rejection,
     ) -> Result<(), Interrupt> {
         if subject.is_some() {
-            self.count_poison()?;
+            self.count_poison(record.timestamp_ms)?;
         }
         tracing::warn!(
             partition = %self.id, offset = record.offset.0, class = %rejection.class, "dead letter"
@@ -87,30 +109,24 @@ impl Session<'_> {
         self.pending.dead_letters.push(async move { dead_letters::write(&producer, outgoing).await }.boxed());
     }
 
-    fn count_poison(&mut self) -> Result<(), Interrupt> {
-        // A rebuild meets within a minute what came in over months, and was judged when it came in.
-        if !self.shared.birth.active && !self.acknowledged.checkpoint.complete {
+    fn count_poison(&mut self, timestamp_ms: i64) -> Result<(), Interrupt> {
+        // What a rebuild meets was judged when it came in.
+        let is_judged = !self.shared.birth.active && !self.acknowledged.checkpoint.complete;
+        let max = self.shared.settings.poison_keys_max;
+        if is_judged || !self.poison.is_one_too_many(timestamp_ms, max) {
             return Ok(());
         }
-        let now = Instant::now();
-        while self.poison.front().is_some_and(|at| now.duration_since(*at) > POISON_WINDOW) {
-            self.poison.pop_front();
-        }
-        if self.poison.len() >= self.shared.settings.poison_keys_max {
-            let partition = self.shared.cluster.display(self.id);
-            self.poisoned = true;
-            return Err(Interrupt::Halt(Halt {
-                reason: format!(
-                    "{partition} had more than {} {TOO_MANY_KEYS}, next at offset {}: a bad release upstream",
-                    self.shared.settings.poison_keys_max, self.next
-                ),
-                remedy: format!(
-                    "mend the publisher; then `redrive --halted {partition}` lets it go on, without a restart"
-                ),
-            }));
-        }
-        self.poison.push_back(now);
-        Ok(())
+        let partition = self.shared.cluster.display(self.id);
+        self.poisoned = true;
+        Err(Interrupt::Halt(Halt {
+            reason: format!(
+                "{partition} had more than {max} {TOO_MANY_KEYS}, next at offset {}: a bad release upstream",
+                self.next
+            ),
+            remedy: format!(
+                "mend the publisher; then `redrive --halted {partition}` lets it go on, without a restart"
+            ),
+        }))
     }
 
     /// Records where a subject lives, for every fold to come: another one may meet its partitions in another order. The
@@ -140,28 +156,60 @@ impl Session<'_> {
             .and_then(|slot| slot.cell.as_ref())
             .map(|cell| cell.home() == self.id.partition);
         if lives_here == Some(true) {
-            let customers = match self.cache.get_mut(&key).and_then(|slot| slot.cell.as_ref()) {
-                Some(Cell::Account(account)) => account.customers(),
-                Some(Cell::Customer(_)) | None => Vec::new(),
-            };
-            return Ok((customers, None));
+            let cell = self.cache.get_mut(&key).and_then(|slot| slot.cell.as_ref());
+            return Ok((customers(cell), None));
         }
-        // The cell is another partition's, or nobody's yet: what is read now must still stand at the commit.
-        let values = self
-            .shared
-            .store
-            .load(self.shared.generation, self.id, self.acknowledged, std::slice::from_ref(&key))
-            .await?;
-        let bytes = values.into_iter().next().flatten().unwrap_or_default();
-        let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(&key, &bytes)?) };
+        let (cell, bytes) = self.elsewhere(&key).await?;
         if let (true, Some(cell)) = (keeps_home, &cell) {
             self.record_home(subject, cell.home());
         }
-        let customers = match cell {
-            Some(Cell::Account(account)) => account.customers(),
-            Some(Cell::Customer(_)) | None => Vec::new(),
-        };
         self.cache.remove(&key);
-        Ok((customers, Some((key, bytes))))
+        Ok((customers(cell.as_ref()), Some((key, bytes))))
+    }
+
+    /// Another partition's cell, or nobody's yet: what is read now must still stand at the commit.
+    async fn elsewhere(&mut self, key: &CellKey) -> Result<(Option<Cell>, Bytes), Interrupt> {
+        let (generation, wanted) = (self.shared.generation, std::slice::from_ref(key));
+        let values = self.shared.store.load(generation, self.id, self.acknowledged, wanted).await?;
+        let bytes = values.into_iter().next().flatten().unwrap_or_default();
+        let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(key, &bytes)?) };
+        Ok((cell, bytes))
+    }
+
+    /// Sends a commit that rests on other partitions' cells. Those may change all the time: they are read right before,
+    /// and again where one has changed nevertheless.
+    pub(super) async fn commit_guarded(&mut self, commit: &mut Commit) -> Result<(), StoreError> {
+        for _ in 1..GUARDED_TRIES {
+            self.look_elsewhere_again(&mut commit.quarantines).await?;
+            match self.shared.store.commit(commit).await {
+                Err(StoreError::Guarded { .. }) => {}
+                other => return other,
+            }
+        }
+        self.shared.store.commit(commit).await
+    }
+
+    async fn look_elsewhere_again(&mut self, marks: &mut [QuarantineWrite]) -> Result<(), StoreError> {
+        for mark in marks {
+            let Some((key, bytes)) = &mut mark.unless_changed else { continue };
+            match self.elsewhere(key).await {
+                Ok((cell, now)) => {
+                    *bytes = now;
+                    mark.customers = customers(cell.as_ref());
+                }
+                Err(Interrupt::Refused(error)) => return Err(error),
+                // It cannot be read any more: the guard refuses, and whoever sets the record aside anew halts.
+                Err(Interrupt::Halt(_)) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who is told of what holds a subject back.
+fn customers(cell: Option<&Cell>) -> Vec<CustomerId> {
+    match cell {
+        Some(Cell::Account(account)) => account.customers(),
+        Some(Cell::Customer(_)) | None => Vec::new(),
     }
 }

@@ -109,6 +109,11 @@ impl Redrives {
         self.decisions = decisions;
     }
 
+    /// Where a subject lives, where that is recorded; asked for every record, so it must cost nothing.
+    pub(super) fn home(&self, subject: &Subject) -> Option<i32> {
+        if self.decisions.homes.is_empty() { None } else { self.decisions.homes.get(subject).copied() }
+    }
+
     /// Whether an operator decided about the record.
     pub(super) fn is_patched(&self, offset: Offset) -> bool {
         !self.patched.is_empty() && self.patched.contains(&offset)

@@ -3,10 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use balance_projector::{
+    decisions::Decision,
     domain::{BalanceType, Cell, Currency, Day, Subject, Topic},
     store::CellKey,
 };
@@ -16,7 +18,7 @@ use crate::support::{
     compare, events, eventually, http,
     kafka::{self, Topics},
     produce::{Outgoing, Partitioner, Producer},
-    product::{Product, Settings},
+    product::{self, Product, Settings},
     redis,
 };
 
@@ -225,4 +227,86 @@ fn homes_are_kept_by_a_store_that_is_filled_again() {
         let status = http::customer(product.views, "debtor").expect("an answer").status;
         if status == 503 { Ok(()) } else { Err(status) }
     });
+}
+
+#[test]
+fn a_home_that_is_recorded_meanwhile_holds_without_a_restart() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Java);
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    // As the owner of another generation records it, which met the partitions in another order.
+    let home = Decision::Home { topic: Topic::Ledger, subject: "mover".to_owned(), partition: 1 };
+    let value = serde_json::to_vec(&home).expect("JSON");
+    producer.put(&Outgoing { topic: topics.decisions.clone(), value: Some(value), ..Outgoing::default() });
+    // What is decided behind it is obeyed: so it is known.
+    let decided = |words: &[&str]| {
+        let told = product::command(&topics, &redis.url(), &[words, &["--yes", "--as", "jana"]].concat());
+        assert!(told.status.success(), "{told:?}");
+    };
+    decided(&["pause", "--topic", "ledger"]);
+    eventually(Duration::from_secs(10), || {
+        let states = compare::dump(&redis.url()).states;
+        let ledger = states.iter().filter(|(id, _)| id.topic == Topic::Ledger);
+        if ledger.clone().all(|(_, state)| state.paused.is_some()) { Ok(()) } else { Err(()) }
+    });
+    decided(&["resume", "--topic", "ledger"]);
+
+    producer.put(&to_partition(0, events::booked(&topics, "mover", "stray", "-5", None)));
+    producer.put(&to_partition(1, events::booked(&topics, "mover", "e1", "-10", None)));
+    let expected = compare::whole(broker, &topics, &redis.url());
+    let moved = expected.dead_letters.iter().map(|((id, _), letter)| (id.to_string(), letter.class));
+    assert_eq!(moved.collect::<Vec<_>>(), [("ledger/0".to_owned(), "moved")]);
+    let homes: Vec<i32> = expected.cells.values().map(Cell::home).collect();
+    assert_eq!(homes, [1]);
+}
+
+/// The mark of a stray record rests on its home's cell, which its home changes all the time.
+#[test]
+fn a_stray_record_of_a_busy_account_holds_up_nobody() {
+    let broker = kafka::shared();
+    let topics = broker.topics(2);
+    let redis = redis::Server::start();
+    let settings = Settings {
+        projector: "workers = 2\nheartbeat_ms = 100\nbatch_records_max = 1\n".to_owned(),
+        accounts: vec!["other".to_owned()],
+        ..Settings::default()
+    };
+    let product = Product::start("run", &topics, &redis.url(), &settings);
+    product.ready();
+    let producer = Producer::new(broker, Partitioner::Java);
+    producer.put(&to_partition(0, events::opened(&topics, "mover", &["CZK"], Some("debtor"))));
+    compare::whole(broker, &topics, &redis.url());
+    let busy = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut entries = 0..;
+            while busy.load(Ordering::Relaxed) {
+                let entry = format!("e{}", entries.next().expect("numbers"));
+                producer
+                    .send(&to_partition(0, events::booked(&topics, "mover", &entry, "-1", Some("debtor"))));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        std::thread::sleep(Duration::from_secs(1));
+        for stray in ["s1", "s2"] {
+            producer.put(&to_partition(1, events::booked(&topics, "mover", stray, "-1", None)));
+        }
+        producer.put(&to_partition(1, events::booked(&topics, "other", "e1", "-7", None)));
+        eventually(Duration::from_secs(10), || {
+            let answer = http::account(product.views, "other").expect("an answer");
+            if answer.status == 200 { Ok(()) } else { Err(answer) }
+        });
+        busy.store(false, Ordering::Relaxed);
+    });
+    producer.flush();
+    let scrape = http::get(product.admin, "/metrics", &[]).expect("an answer").body;
+    let refused =
+        |line: &&str| line.starts_with("balance_projector_commits_refused_total") && !line.ends_with(" 0");
+    assert_eq!(scrape.lines().filter(refused).collect::<Vec<_>>(), Vec::<&str>::new());
+    let expected = compare::whole(broker, &topics, &redis.url());
+    let moved = expected.dead_letters.iter().map(|((id, at), letter)| (id.to_string(), *at, letter.class));
+    assert_eq!(moved.collect::<Vec<_>>(), [("ledger/1".to_owned(), 0, "moved")]);
 }

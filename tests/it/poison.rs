@@ -398,3 +398,31 @@ fn too_many_new_poisoned_keys_in_a_minute_halt_the_partition() {
     assert_eq!(expected.dead_letters.len(), 5);
     product.process.signal(Signal::Term);
 }
+
+/// What came in over months is met within a second by whoever folds the log for the first time, or again.
+#[test]
+fn keys_that_were_poisoned_over_days_are_no_reason_to_halt() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let settings = Settings {
+        projector: "workers = 2\nheartbeat_ms = 100\npoison_keys_max = 3\n".to_owned(),
+        ..Settings::default()
+    };
+    let producer = Producer::new(broker, Partitioner::Java);
+    for day in 1..=10 {
+        let tombstone =
+            Outgoing { value: None, ..events::booked(&topics, &format!("k{day}"), "e", "1", None) };
+        let written = 1_767_225_600_000 + day * 86_400_000;
+        producer.send(&in_first(Outgoing { timestamp_ms: Some(written), ..tombstone }));
+    }
+    producer.flush();
+    let product = Product::start("run", &topics, &redis.url(), &settings);
+    product.ready();
+    let first = compare::whole(broker, &topics, &redis.url());
+    assert_eq!(first.quarantines.len(), 10);
+    redis.command::<()>(&["FLUSHALL"]);
+    product.ready();
+    let again = compare::whole(broker, &topics, &redis.url());
+    assert_eq!(again.quarantines, first.quarantines);
+}
