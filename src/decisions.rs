@@ -298,6 +298,17 @@ pub enum DecisionsError {
         /// Why not.
         reason: String,
     },
+    /// Records were removed: nobody can say what was decided.
+    #[error(
+        "topic {topic} begins at offset {low}: births, homes and decisions before it are gone; restore the topic from a \
+         copy, or begin anew with another kafka.decisions_topic and redis.prefix"
+    )]
+    Beheaded {
+        /// The topic's name.
+        topic: String,
+        /// Its first offset.
+        low: i64,
+    },
     /// Before the first `project`, or under another name.
     #[error("topic {topic} does not exist: no `project` has begun, or kafka.decisions_topic names another")]
     Missing {
@@ -430,6 +441,9 @@ impl Follower {
                 _ => error.into(),
             }
         })?;
+        if low > 0 {
+            return Err(DecisionsError::Beheaded { topic, low });
+        }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic, 0, KafkaOffset::Offset(low))?;
         consumer.assign(&list)?;

@@ -194,6 +194,10 @@ async fn balances(
         }
     };
     let read = api.store.account(&id).await.map_err(Unavailable::Store)?.ok_or(Unavailable::NoGeneration)?;
+    // Readers may have been pointed to another generation since.
+    if !read.snapshot.holds(&wanted) {
+        return Err(Refused::Unavailable(Unavailable::PositionNotReached));
+    }
 
     let account = read.cell.as_deref().map(Account::figures).transpose().map_err(|e| unreadable(&e))?;
     let rests_on = RestsOn::Account { home: account.as_ref().map(Account::home) };

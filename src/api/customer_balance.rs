@@ -144,6 +144,10 @@ async fn balance(
         return Err(Refused::NotFound);
     };
     let read = api.store.customer(&id).await.map_err(Unavailable::Store)?.ok_or(Unavailable::NoGeneration)?;
+    // Readers may have been pointed to another generation since.
+    if !read.snapshot.holds(&wanted) {
+        return Err(Refused::Unavailable(Unavailable::PositionNotReached));
+    }
 
     let cell = read.cell.as_deref().map(Customer::figures).transpose().map_err(|error| unreadable(&error))?;
     let rests_on = RestsOn::Customer { home: cell.as_ref().map(Customer::home) };

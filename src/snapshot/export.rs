@@ -15,7 +15,7 @@ use crate::{
         subject::{Law, State, key, subject},
         tail::{Offsets, Tail},
     },
-    domain::{Checkpoint, PartitionId, Subject},
+    domain::{Checkpoint, Class, PartitionId, Subject},
     source::Cluster,
     store::{
         CellKey, Generation,
@@ -187,6 +187,13 @@ impl Forward<'_> {
     fn forward(&self, subject: &Subject, held: &Held, at: &Offsets) -> anyhow::Result<Held> {
         let mut state = State::decode(&key(subject), held).context("a cell cannot be read")?;
         self.tail.forward(self.law, subject, &mut state, (at, self.cut));
+        // Whether a gap is about to close its owner knows, or whoever imports this reads the log again for.
+        for mark in state.quarantines.values_mut() {
+            let before = held.quarantines.iter().find(|held| held.partition == mark.partition);
+            let waits_for_more = mark.waiting > before.map_or(0, |before| before.waiting);
+            mark.heals = before.is_some_and(|before| before.heals)
+                || mark.class == Class::SequenceGap && waits_for_more;
+        }
         Ok(state.encode())
     }
 }

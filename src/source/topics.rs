@@ -12,6 +12,8 @@ use super::{Cluster, Inquirer, Quiet};
 use crate::domain::Topic;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What keeps a topic for ever, each at -1.
+const KEPT: [&str; 2] = ["retention.ms", "retention.bytes"];
 
 /// The topics are not what they must be.
 #[derive(Debug, thiserror::Error)]
@@ -105,11 +107,9 @@ pub async fn check_own(cluster: &Cluster, inquirer: &Inquirer) -> Result<(), Top
         return Ok(());
     }
     let settings = cluster.settings();
-    for (name, own_partitions, retention) in
-        [(&settings.decisions_topic, 1, "-1"), (&settings.dead_letter_topic, 1, "-1")]
-    {
+    for name in [&settings.decisions_topic, &settings.dead_letter_topic] {
         if partitions(inquirer, name)?.is_none() {
-            create(cluster, name, own_partitions, retention).await?;
+            create(cluster, name).await?;
         }
         let policy = setting(cluster, name, "cleanup.policy").await?;
         if policy != "delete" {
@@ -127,14 +127,16 @@ pub async fn check_own(cluster: &Cluster, inquirer: &Inquirer) -> Result<(), Top
             wanted: "1, for decisions have one order",
         });
     }
-    let retention = setting(cluster, decisions, "retention.ms").await?;
-    if retention != "-1" {
-        return Err(TopicError::Setting {
-            topic: decisions.clone(),
-            setting: "retention.ms",
-            found: retention,
-            wanted: "-1, for a rebuild needs every decision",
-        });
+    for key in KEPT {
+        let retention = setting(cluster, decisions, key).await?;
+        if retention != "-1" {
+            return Err(TopicError::Setting {
+                topic: decisions.clone(),
+                setting: key,
+                found: retention,
+                wanted: "-1, for a rebuild needs every decision",
+            });
+        }
     }
     Ok(())
 }
@@ -149,17 +151,12 @@ pub async fn retention(cluster: &Cluster, topic: Topic) -> Result<Option<Duratio
     Ok(told.parse().ok().map(Duration::from_millis))
 }
 
-async fn create(
-    cluster: &Cluster,
-    name: &str,
-    own_partitions: i32,
-    retention: &str,
-) -> Result<(), TopicError> {
+/// One partition, kept for ever.
+async fn create(cluster: &Cluster, name: &str) -> Result<(), TopicError> {
     let unanswered = |error| TopicError::Unanswered { topic: name.to_owned(), error };
-    let topic =
-        NewTopic::new(name, own_partitions, TopicReplication::Fixed(cluster.settings().replication_factor))
-            .set("cleanup.policy", "delete")
-            .set("retention.ms", retention);
+    let copies = TopicReplication::Fixed(cluster.settings().replication_factor);
+    let topic = NewTopic::new(name, 1, copies).set("cleanup.policy", "delete");
+    let topic = KEPT.into_iter().fold(topic, |topic, key| topic.set(key, "-1"));
     let results = admin(cluster)
         .map_err(unanswered)?
         .create_topics([&topic], &AdminOptions::new().operation_timeout(Some(TIMEOUT)))

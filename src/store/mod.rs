@@ -298,6 +298,16 @@ pub struct Snapshot {
     pub positions: Vec<(PartitionId, Position)>,
 }
 
+impl Snapshot {
+    /// Whether all of these records are in what was read.
+    pub fn holds(&self, records: &[(PartitionId, Offset)]) -> bool {
+        let next = |partition| {
+            self.positions.iter().find(|(of, _)| *of == partition).map(|(_, at)| at.checkpoint.next)
+        };
+        records.iter().all(|(partition, offset)| next(*partition).is_some_and(|next| next > *offset))
+    }
+}
+
 /// What view two rests on.
 #[derive(Debug, Clone)]
 pub struct AccountRead {

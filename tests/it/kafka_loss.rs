@@ -11,7 +11,7 @@ use crate::support::{
     kafka::{self, Broker, Topics},
     process::Signal,
     produce::{Outgoing, Partitioner, Producer},
-    product::{Product, Settings},
+    product::{self, Product, Settings},
     redis,
 };
 
@@ -185,12 +185,17 @@ type WrongKind = (fn(&mut Topics) -> &mut String, &'static [(&'static str, &'sta
 fn a_topic_of_the_wrong_kind_is_refused_at_the_start() {
     let broker = kafka::shared();
     let redis = redis::Server::start();
-    let rows: [WrongKind; 5] = [
+    let rows: [WrongKind; 6] = [
         (|topics| &mut topics.ledger, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),
         (|topics| &mut topics.payment, &[("cleanup.policy", "compact,delete")], "cleanup.policy="),
         (|topics| &mut topics.dead_letters, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),
         (|topics| &mut topics.decisions, &[("cleanup.policy", "compact")], "cleanup.policy=compact"),
         (|topics| &mut topics.decisions, &[("retention.ms", "1000000")], "retention.ms=1000000"),
+        (
+            |topics| &mut topics.decisions,
+            &[("retention.ms", "-1"), ("retention.bytes", "1000000")],
+            "retention.bytes=1000000",
+        ),
     ];
     for (which, settings, says) in rows {
         let mut topics = broker.topics(1);
@@ -203,6 +208,22 @@ fn a_topic_of_the_wrong_kind_is_refused_at_the_start() {
     let mut topics = broker.topics(1);
     topics.payment.push_str("-missing");
     is_refused(&topics, &redis, &[&topics.payment, "does not exist"]);
+}
+
+/// Without its head nobody can say what was decided: nothing may be folded as if nothing had been.
+#[test]
+fn a_decisions_topic_without_its_head_is_refused() {
+    let broker = kafka::shared();
+    let redis = redis::Server::start();
+    let topics = broker.topics(1);
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    assert!(product.stop().success());
+    broker.delete_records_before(&topics.decisions, 0, 1);
+    is_refused(&topics, &redis, &[&topics.decisions, "begins at offset 1", "restore"]);
+    let told = product::command(&topics, &redis.url(), &["generations"]);
+    assert_ne!(told.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("begins at offset 1"), "{told:?}");
 }
 
 /// What the projector does while its topic is deleted and made anew.

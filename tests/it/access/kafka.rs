@@ -16,7 +16,7 @@ use crate::support::{
     kafka::{Broker, Topics, tool},
     oracle,
     produce::{Outgoing, Partitioner, Producer},
-    product::{Product, Settings},
+    product::{self, Product, Settings},
     redis::Server,
 };
 
@@ -59,7 +59,7 @@ fn secured() -> Secured {
             ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512".to_owned()),
             (
                 "listener.name.sasl_ssl.plain.sasl.jaas.config",
-                format!("{login}.plain.PlainLoginModule required user_project=\"{PASSWORD}\" user_publisher=\"{PASSWORD}\";"),
+                format!("{login}.plain.PlainLoginModule required user_project=\"{PASSWORD}\" user_publisher=\"{PASSWORD}\" user_operate=\"{PASSWORD}\";"),
             ),
             (
                 "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config",
@@ -131,7 +131,12 @@ fn grant(broker: &Broker, topics: &Topics) -> BTreeSet<(String, String, String)>
 /// The permissions that a request was granted by, and whatever was denied, of the broker's log.
 fn used(log: &str) -> (BTreeSet<(String, String, String)>, Vec<String>) {
     let (mut used, mut denied) = (BTreeSet::new(), Vec::new());
-    for line in log.lines().filter(|line| line.contains("Principal = User:p")) {
+    let known = |line: &&str| {
+        ["project", "publisher", "operate"]
+            .iter()
+            .any(|user| line.contains(&format!("Principal = User:{user} ")))
+    };
+    for line in log.lines().filter(known) {
         if line.contains(" is Denied ") {
             denied.push(line.to_owned());
         }
@@ -251,6 +256,24 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
         });
         assert!(product.stop().success());
     }
+
+    // Whoever looks at what is on hold, and decides.
+    let mut settings_of_operator =
+        Settings { kafka: "security = \"tls\"\n".to_owned(), ..Settings::default() };
+    settings_of_operator.properties.push_str(&format!(
+        "{tls}[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"operate\"\npassword_file = {password:?}\n"
+    ));
+    let secured = Topics { brokers: format!("127.0.0.1:{sasl}"), ..topics.clone() };
+    let asks = |words: &[&str], exit: i32, says: &str| {
+        let told = product::command_with(&secured, &server.url(), &settings_of_operator, words);
+        let text = String::from_utf8_lossy(&told.stdout);
+        assert!(told.status.code() == Some(exit) && text.contains(says), "{words:?}: {told:?}");
+    };
+    asks(&["status"], 1, "key-1");
+    asks(&["dead-letters", "list"], 0, "key-1");
+    asks(&["explain", "account", "key-1"], 1, "");
+    asks(&["redrive", "--all", "--skip", "--reason", "of no use", "--yes", "--as", "jana"], 0, "");
+    asks(&["audit"], 0, "");
 
     // A publisher of events, by the way of those of decisions.
     let publishing = settings(*sasl, authority, None, Some(("PLAIN", &password)));
