@@ -170,6 +170,9 @@ pub struct Birth {
     /// What the log is folded onto.
     #[serde(default)]
     pub origin: Origin,
+    /// How often the topics had been made anew under their names: offsets of different logs say nothing of each other.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub made_anew: u32,
     /// Who began it, when and why; nobody in particular began the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Act>,
@@ -213,6 +216,11 @@ pub struct BirthTopic {
     pub cuts: Vec<Option<Time>>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none_yet(times: &u32) -> bool {
+    *times == 0
+}
+
 impl Birth {
     /// Where a partition starts; `None` for one that did not exist at the birth.
     pub fn start(&self, id: PartitionId) -> Option<Offset> {
@@ -233,7 +241,8 @@ impl Birth {
     pub fn log(&self) -> String {
         let names: Vec<_> =
             self.topics.values().map(|born| format!("{}*{}", born.name, born.starts.len())).collect();
-        names.join(",")
+        let anew = if self.made_anew == 0 { String::new() } else { format!("#{}", self.made_anew) };
+        names.join(",") + &anew
     }
 
     /// Every partition with its start.

@@ -56,6 +56,21 @@ pub fn decode_for(
     subject: Option<&Subject>,
     parameters: &Parameters,
 ) -> Result<Event, Rejection> {
+    read_as_far(record, subject, parameters, false)
+}
+
+/// What stands around the data of an event that cannot be read whole, where that can: whose event it is, and which
+/// number it has used up. Its fact is that of an ignored type.
+pub fn around_the_data(record: &Record<'_>, subject: &Subject, parameters: &Parameters) -> Option<Event> {
+    read_as_far(record, Some(subject), parameters, true).ok()
+}
+
+fn read_as_far(
+    record: &Record<'_>,
+    subject: Option<&Subject>,
+    parameters: &Parameters,
+    envelope_alone: bool,
+) -> Result<Event, Rejection> {
     let value = record
         .value
         .ok_or_else(|| Rejection::new(Class::Tombstone, "the record has no value; an event is required"))?;
@@ -84,7 +99,13 @@ pub fn decode_for(
         }
     }
     let types_ignored = &parameters.types_ignored;
-    let carrier = Carrier { topic: record.topic, key: Some(key), timestamp: record.timestamp, types_ignored };
+    let carrier = Carrier {
+        topic: record.topic,
+        key: Some(key),
+        timestamp: record.timestamp,
+        types_ignored,
+        envelope_alone,
+    };
     read::event(&envelope, &data, &carrier, faults)
 }
 
@@ -105,7 +126,8 @@ pub fn check_line(line: &[u8], now: Time, parameters: &Parameters) -> Result<(To
         None => None,
     };
     // Who publishes is to hear of a type that nobody knows, ignored or not.
-    let carrier = Carrier { topic, key: key.as_ref(), timestamp: now, types_ignored: &[] };
+    let carrier =
+        Carrier { topic, key: key.as_ref(), timestamp: now, types_ignored: &[], envelope_alone: false };
     let event = read::event(&envelope, &data, &carrier, faults)?;
     Ok((topic, event.fact.subject()))
 }

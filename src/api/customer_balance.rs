@@ -179,9 +179,14 @@ async fn balance(
         Total::NoDue => None,
         Total::SeveralCurrencies => {
             api.metrics.several_currencies();
+            tracing::warn!(request = tracking_id, "dues in several currencies: a balance is left out");
             None
         }
     };
+    let told_nothing = profile.is_none() && last_payment_amount.is_none() && total.is_none();
+    if incomplete_since.is_some() && told_nothing {
+        return Err(Refused::Unavailable(Unavailable::Quarantined));
+    }
     let facts = Facts {
         billing_name: profile.map(|profile| profile.billing_name.as_str()),
         ivr_fee: profile.map(|profile| profile.ivr_fee.to_short()),

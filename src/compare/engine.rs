@@ -48,6 +48,16 @@ pub struct Pair {
     pub right_at: Arc<Offsets>,
 }
 
+impl Pair {
+    fn left_stands_further(&self) -> bool {
+        let topic = subject(&self.key).topic();
+        let of_topic = self.left_at.iter().filter(|(partition, _)| partition.topic == topic);
+        of_topic
+            .into_iter()
+            .any(|(partition, left)| self.right_at.get(partition).is_some_and(|right| right < left))
+    }
+}
+
 /// A subject that differed, and is to be looked at again.
 #[derive(Debug, Clone)]
 pub struct Suspect {
@@ -100,7 +110,7 @@ impl<'a> Engine<'a> {
         if self.seen.insert(hash) {
             self.tally.cells = self.tally.cells.saturating_add(1);
         }
-        if pair.left != pair.right {
+        if pair.left != pair.right || pair.left_stands_further() {
             self.behind.push(pair);
         }
     }
@@ -202,6 +212,10 @@ impl<'a> Engine<'a> {
     }
 
     fn judge(&self, pair: &Pair) -> Vec<Difference> {
+        // Equal although the left stands further: so it must be, unless there was something to fold between.
+        if pair.left == pair.right && !self.tail.moves(&subject(&pair.key), (&pair.right_at, &pair.left_at)) {
+            return Vec::new();
+        }
         let (left, right) = (State::decode(&pair.key, &pair.left), State::decode(&pair.key, &pair.right));
         let (left, mut right) = match (left, right) {
             (Ok(left), Ok(right)) => (left, right),

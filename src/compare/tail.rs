@@ -116,6 +116,15 @@ impl Tail {
         }
     }
 
+    /// Whether it holds a record of the subject between these positions.
+    pub fn moves(&self, subject: &Subject, (from, to): (&Offsets, &Offsets)) -> bool {
+        let between = |kept: &Kept| {
+            let (from, to) = (from.get(&kept.partition), to.get(&kept.partition));
+            from.is_some_and(|from| kept.offset >= *from) && to.is_some_and(|to| kept.offset < *to)
+        };
+        self.records.get(subject).is_some_and(|records| records.iter().any(between))
+    }
+
     /// Where it begins.
     pub fn from(&self) -> &Offsets {
         &self.from

@@ -346,6 +346,15 @@ pub(super) enum Recognised {
     New(Sighting),
 }
 
+impl Source {
+    /// Up to which `time` an event without a number may be one that is no longer remembered: one of those without, or
+    /// one that bore a number when it came first.
+    fn forgotten_until(&self) -> Option<Time> {
+        let ids = u64::try_from(self.numbers.records().count()).unwrap_or(u64::MAX);
+        self.forgotten.max(self.numbered_newest.filter(|_| self.last > ids))
+    }
+}
+
 impl Seen {
     /// Tells a repeat, a gap and a conflict by number and id. As new, an event is no gap and not late.
     pub(super) fn recognise(
@@ -379,7 +388,7 @@ impl Seen {
         if remembered && event.sequence.is_none() {
             return Ok(Recognised::Repeat);
         }
-        let forgotten = known.and_then(|known| known.forgotten);
+        let forgotten = known.and_then(Source::forgotten_until);
         let late =
             !as_new && event.sequence.is_none() && forgotten.is_some_and(|forgotten| event.time <= forgotten);
         Ok(Recognised::New(Sighting {

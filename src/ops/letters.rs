@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{UsageError, console::Console, parts};
 use crate::{
-    decisions::{Decisions, Patch, Remedy},
+    decisions::{self, Decisions, DecisionsError, Patch, Remedy},
     domain::{Class, Offset, PartitionId, Subject, Time, Topic},
     projector::lane::Kept,
     source::{Cluster, scan::Scan, topics},
@@ -234,6 +234,19 @@ pub fn told(patch: &Patch) -> String {
 
 fn subject(topic: Topic, key: Option<&[u8]>) -> Option<Subject> {
     Subject::of_key(topic, std::str::from_utf8(key?).ok()?).ok()
+}
+
+/// How many dead letters name nobody and wait for a decision: no reader can be told of them. Blocking.
+pub fn without_key(cluster: &Cluster) -> anyhow::Result<usize> {
+    let settled = match decisions::read(cluster) {
+        Ok(decisions) => decisions.patches,
+        Err(DecisionsError::Missing { .. }) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let wanted = |at: &(PartitionId, Offset), key: Option<&[u8]>| {
+        subject(at.0.topic, key).is_none() && !settled.contains_key(at)
+    };
+    Ok(letters(cluster, wanted)?.len())
 }
 
 /// Reads one record of the log; `None` where it is gone.

@@ -8,6 +8,7 @@
 //! | [`rollback`](switch::rollback) | points them back |
 //! | [`retire`] | deletes a generation that nobody reads |
 
+mod anew;
 pub mod compare;
 pub mod preflight;
 pub mod progress;

@@ -12,7 +12,7 @@ use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
 
-use super::Outcome;
+use super::{Outcome, letters};
 use crate::{
     config::Config,
     source::Cluster,
@@ -66,9 +66,18 @@ async fn look(config: &Config, store: &impl ReadStore, keys_max: usize) -> anyho
 
     let cluster = Cluster::new(config.kafka.clone());
     let asked = cluster.clone();
-    let log = tokio::task::spawn_blocking(move || LogView::look(&asked, &next));
-    let log = log.await.context("the log cannot be read")?;
-    let looks = Looks { cluster, first, second, unhealthy, log, keys };
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut log = LogView::look(&asked, &next);
+        // Where the brokers do not answer, that is told already.
+        let nobodys = if log.faults.is_empty() { letters::without_key(&asked) } else { Ok(0) };
+        let nobodys = nobodys.unwrap_or_else(|error| {
+            log.faults.push(format!("the dead letters cannot be read: {error:#}"));
+            0
+        });
+        (log, nobodys)
+    });
+    let (log, dead_letters_without_key) = looked.await.context("the log cannot be read")?;
+    let looks = Looks { cluster, first, second, unhealthy, log, keys, dead_letters_without_key };
     Ok(Report::new(&looks, config.api.max_staleness_ms))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     cache::{Place, Slot},
-    hash,
+    identity,
     metrics::Metrics,
     partition::{Interrupt, Session, cell_key},
 };
@@ -118,9 +118,7 @@ impl Session<'_> {
     }
 
     fn identity(&self, record: &Stored<'_>) -> LastRecord {
-        let key = self.shared.birth.parameters.fingerprint_key;
-        let hash = hash(key, record.key, record.value);
-        LastRecord { offset: record.offset, timestamp_ms: record.timestamp_ms, hash }
+        identity(self.shared.birth.parameters.fingerprint_key, record)
     }
 
     /// The records of a batch that are to be folded, each with its subject and that one's cell. Cells that are not

@@ -120,6 +120,7 @@ pub async fn settle(
         parameters: parameters.clone(),
         active: true,
         origin: Origin::Beginning,
+        made_anew: 0,
         act: None,
     };
     let birth = record(cluster, producer, birth).await?;

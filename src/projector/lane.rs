@@ -329,6 +329,12 @@ mod tests {
         booked(n, "/one", Some(sequence))
     }
 
+    fn without_amount(n: u32, number: u64) -> Value {
+        let mut event = numbered(n, number);
+        event["data"]["amount"] = json!("0");
+        event
+    }
+
     fn unreadable() -> Value {
         json!("no event")
     }
@@ -514,6 +520,20 @@ mod tests {
                 vec![numbered(0, 1), unreadable(), numbered(2, 3), numbered(4, 5)],
                 Remedy::Skip,
                 "101",
+                false,
+            ),
+            (
+                "one whose data alone is wrong uses up its number",
+                vec![numbered(0, 1), without_amount(1, 2), numbered(2, 3)],
+                Remedy::Skip,
+                "101",
+                true,
+            ),
+            (
+                "its number and no other",
+                vec![numbered(0, 1), without_amount(1, 2), numbered(4, 5)],
+                Remedy::Skip,
+                "1",
                 false,
             ),
             ("the first of a subject skipped", vec![unreadable(), numbered(2, 3)], Remedy::Skip, "100", true),

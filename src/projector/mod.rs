@@ -38,9 +38,10 @@ pub use self::quarantine::TOO_MANY_KEYS;
 use crate::{
     config,
     decisions::{self, Birth, Decisions, DecisionsError, Origin},
-    domain::{FingerprintKey, PartitionId, Rules},
+    domain::{FingerprintKey, LastRecord, PartitionId, Rules},
     source::{
         Cluster, Inquirer,
+        batch::Stored,
         poller::{self, Handle, Owner, Progress},
         producer::Producer,
         queue,
@@ -90,6 +91,7 @@ impl Shared {
             let reason = format!("generation {} is retired", self.generation.0);
             return Err(StoreError::Transient { reason });
         }
+        self.store.guard(self.generation).await?;
         give_birth(self.store.as_ref(), &decisions).await?;
         // The claim that follows folds under what is followed: no home that is recorded may be missing there.
         let recorded = decisions.homes.len();
@@ -226,6 +228,12 @@ pub async fn start(
     let (followed, _) =
         until_answered(&brokers, || async { decisions::follow(&cluster, stop.clone()) }).await?;
     let known = Arc::clone(&followed.borrow());
+    // Before anything is born: what was evicted of others is none of ours.
+    let trouble = ArcSwapOption::empty();
+    if let Err(StoreError::Corrupt { reason }) = until_answered("redis.url", || store.guard(generation)).await
+    {
+        trouble.store(Some(Arc::new(not_believed(reason))));
+    }
     until_answered("redis.url", || give_birth(store.as_ref(), &known)).await?;
     let retired = Arc::new(AtomicBool::new(false));
     tokio::spawn(stop_when_retired(generation, followed.clone(), stop.clone(), Arc::clone(&retired)));
@@ -246,7 +254,7 @@ pub async fn start(
         inquirer,
         watched,
         decisions: followed,
-        trouble: ArcSwapOption::empty(),
+        trouble,
         suspects: AtomicU64::new(0),
         owned: AtomicUsize::new(0),
         standing: Arc::clone(&standing),
@@ -394,6 +402,12 @@ async fn stop_when_retired(
     stop.cancel();
 }
 
+fn not_believed(reason: String) -> Halt {
+    let remedy = "set maxmemory-policy noeviction: where nothing was evicted it goes on by itself; where keys were, give the \
+                  store memory and empty it, or rebuild";
+    Halt { reason, remedy: remedy.to_owned() }
+}
+
 /// A store that evicts is no database: every partition halts, until it is one again that has evicted nothing.
 async fn guard_store(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
@@ -401,7 +415,7 @@ async fn guard_store(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(STORE_CHECK_EVERY) => {}
         }
-        match shared.store.check(false).await {
+        match shared.store.guard(shared.generation).await {
             Ok(()) => {
                 if shared.trouble.swap(None).is_some() {
                     tracing::info!("the store is to be believed again: every partition is looked at again");
@@ -409,11 +423,7 @@ async fn guard_store(shared: Arc<Shared>, stop: CancellationToken) {
                 }
             }
             Err(StoreError::Corrupt { reason }) => {
-                let remedy =
-                    "set maxmemory-policy noeviction: where nothing was evicted it goes on by itself; \
-                              where keys were, give the store memory and rebuild"
-                        .to_owned();
-                shared.trouble.store(Some(Arc::new(Halt { reason, remedy })));
+                shared.trouble.store(Some(Arc::new(not_believed(reason))));
             }
             // Who does not answer says nothing of that.
             Err(_) => {}
@@ -478,6 +488,12 @@ impl Owner for Supervisor {
 }
 
 /// A keyed hash of a record's key and value; absent and empty differ.
+/// By what a record is told from another at its place, in a log made anew.
+pub fn identity(key: FingerprintKey, record: &Stored<'_>) -> LastRecord {
+    let hash = hash(key, record.key, record.value);
+    LastRecord { offset: record.offset, timestamp_ms: record.timestamp_ms, hash }
+}
+
 fn hash(key: FingerprintKey, record_key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
     let mut hasher = SipHasher13::new_with_key(&key.0);
     for part in [record_key, value] {

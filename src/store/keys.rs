@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `{bp}:active` | the number of the generation that readers are served |
 //! | `{bp}:live` | hash: the number of each generation that is fed → the name of its log |
+//! | `{bp}:evicted` | hash: the server's run and its count of evictions; the generations that lost keys by them |
 //! | `{bp}:g1:pos`, `:state` | hashes, a field per partition: [`Position`] packed, heartbeat as JSON |
 //! | `{bp}:g1:a:<account>`, `:c:<customer>` | cells |
 //! | `{bp}:g1:d:<customer>` | set: the accounts on which the customer owes, or once did |
@@ -59,6 +60,11 @@ pub fn active(prefix: &str) -> String {
 /// The list of generations that are fed.
 pub fn live(prefix: &str) -> String {
     format!("{prefix}:live")
+}
+
+/// What was evicted.
+pub fn evicted(prefix: &str) -> String {
+    format!("{prefix}:evicted")
 }
 
 /// The mark of the import that fills a generation; no key of the generation itself.

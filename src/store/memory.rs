@@ -176,6 +176,10 @@ impl WriteStore for MemoryStore {
         Ok(())
     }
 
+    async fn guard(&self, _own: Generation) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {
         let mut held = self.lock();
         let contents = held.generations.entry(generation).or_default();

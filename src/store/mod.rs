@@ -243,9 +243,12 @@ pub enum StoreError {
 /// The write side.
 #[async_trait]
 pub trait WriteStore: Send + Sync {
-    /// Checks that the store is a database (`noeviction`, nothing evicted, no cluster) and that the script
-    /// may do all it does, on scratch keys. At the start, and the first part every 5 s.
+    /// Checks that the store is a database (`noeviction`, a primary, no cluster) and, at the start, that the script may
+    /// do all it does, on scratch keys.
     async fn check(&self, with_permissions: bool) -> Result<(), StoreError>;
+
+    /// The first of that, and that nothing of the generation was evicted; what was, is noted in the store. Every 5 s.
+    async fn guard(&self, own: Generation) -> Result<(), StoreError>;
 
     /// Sets the checkpoint of each partition that has none, and leaves the others.
     async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError>;
@@ -371,7 +374,8 @@ pub trait ReadStore: Send + Sync {
     /// The keys on hold in a partition of the active generation.
     async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError>;
 
-    /// Whether the store may be believed: [`StoreError::Corrupt`] for one that evicts.
+    /// Whether the store may be believed, and read at all: [`StoreError::Corrupt`] for one that evicts or has evicted,
+    /// that is a replica, or whose user lacks a permission.
     async fn healthy(&self) -> Result<(), StoreError>;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What the users of Redis need, by role, is in `deploy/redis/users.acl`.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use link::Link;
 pub mod beside;
 mod dump;
 mod footprint;
+mod guard;
 mod link;
 mod read;
 pub mod seed;
@@ -40,8 +41,7 @@ pub struct RedisStore {
     writer: Link,
     reader: read::Reader,
     scripts: Scripts,
-    /// The server's run and its `evicted_keys` when they were last looked at.
-    evicted: Mutex<Option<(String, u64)>>,
+    seen: guard::Seen,
 }
 
 struct Scripts {
@@ -86,60 +86,12 @@ impl RedisStore {
             )?,
             reader: read::Reader::new(config)?,
             scripts,
-            evicted: Mutex::new(None),
+            seen: guard::Seen::default(),
         })
     }
 
     fn keys(&self, generation: Generation) -> Keys {
         Keys::new(&self.prefix, generation)
-    }
-
-    /// `noeviction`, nothing evicted since the last look, no cluster, version 7 or later.
-    async fn check_server(&self, link: &Link) -> Result<(), StoreError> {
-        let mut info = redis::cmd("INFO");
-        info.arg("server").arg("memory").arg("stats").arg("cluster");
-        let text = bulk(link.call(&info).await?)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .unwrap_or_default()
-                .trim()
-        };
-        let corrupt = |reason: String| Err(StoreError::Corrupt { reason });
-        let version = field("redis_version");
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        if major.is_none_or(|major| major < 7) {
-            return corrupt(format!("Redis is version {version}; version 7 or later is needed"));
-        }
-        if field("cluster_enabled") == "1" {
-            return corrupt(
-                "this is a Redis Cluster, which is not supported; point redis.url to a primary with replicas"
-                    .to_owned(),
-            );
-        }
-        let policy = field("maxmemory_policy");
-        if policy != "noeviction" {
-            return corrupt(format!(
-                "Redis has maxmemory-policy {policy}: it drops balances without a word; set noeviction, and rebuild \
-                 if evicted_keys is above zero"
-            ));
-        }
-        let run = field("run_id").to_owned();
-        let evicted = field("evicted_keys").parse::<u64>().unwrap_or_default();
-        let mut seen = self.evicted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let rose = seen.as_ref().is_some_and(|(seen_run, before)| {
-            let before = if *seen_run == run { *before } else { 0 };
-            evicted > before
-        });
-        if rose {
-            // `seen` stays as it is: what is lost stays lost, also at the next look.
-            return corrupt(format!(
-                "Redis has evicted keys ({evicted} since its start): balances are missing; set noeviction and rebuild"
-            ));
-        }
-        *seen = Some((run, evicted));
-        Ok(())
     }
 
     /// Does all that the write side and the read side do, on keys of no generation.
@@ -327,6 +279,10 @@ impl WriteStore for RedisStore {
             self.check_permissions().await?;
         }
         Ok(())
+    }
+
+    async fn guard(&self, own: Generation) -> Result<(), StoreError> {
+        self.guard_written(own).await
     }
 
     async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {

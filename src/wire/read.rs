@@ -78,6 +78,8 @@ pub(super) struct Carrier<'a> {
     pub(super) timestamp: Time,
     /// The types of which nothing but the envelope is read.
     pub(super) types_ignored: &'a [String],
+    /// Of no type is more read.
+    pub(super) envelope_alone: bool,
 }
 
 /// The topic that the event's type belongs to, where it is known.
@@ -132,8 +134,8 @@ impl Faults {
         }
         self.specversion(&envelope.specversion);
         let kind_text = envelope.kind.text();
-        let ignored =
-            kind_text.is_some_and(|kind| carrier.types_ignored.iter().any(|ignored| *ignored == kind));
+        let ignored = carrier.envelope_alone
+            || kind_text.is_some_and(|kind| carrier.types_ignored.iter().any(|ignored| *ignored == kind));
         let kind = if ignored { None } else { self.kind(&envelope.kind, carrier.topic) };
         self.names_the_key(&envelope.subject, carrier.key);
         let id = self.uuid(&envelope.id);

@@ -129,6 +129,40 @@ fn a_comparison_finds_a_planted_cent_a_missing_cell_and_an_extra_one_under_load_
     assert!(product.stop().success());
 }
 
+/// Equal bytes are no proof where the live generation stands further: what it should have folded since is not in them.
+#[test]
+fn a_write_that_the_live_generation_lost_is_found_where_the_candidate_stands_before_it() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    for account in ["lost", "kept"] {
+        producer.put(&events::booked(&topics, account, "e1", "1", None));
+    }
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    assert!(rebuilt(&topics, &redis).stop().success());
+    let cell = |account: &str| redis.command::<Vec<u8>>(&["GET", &plant::account(1, account)]);
+    let before = ["lost", "kept"].map(cell);
+    for account in ["lost", "kept"] {
+        producer.put(&events::booked(&topics, account, "e2", "2", None));
+    }
+    eventually(Duration::from_secs(10), || {
+        if ["lost", "kept"].map(cell).iter().zip(&before).all(|(now, before)| now != before) {
+            Ok(())
+        } else {
+            Err(())
+        }
+    });
+    let [lost, _] = &before;
+    let mut set = ::redis::cmd("SET");
+    set.arg(plant::account(1, "lost")).arg(lost).query::<()>(&mut redis.connection()).expect("written");
+    let (status, report) = compared(&topics, &redis, &[]);
+    let found: Vec<_> =
+        report["first"].as_array().expect("differences").iter().map(|d| d["id"].clone()).collect();
+    assert_eq!((status, found), (Some(1), vec![json!("lost")]), "{report:#}");
+}
+
 #[test]
 fn a_comparison_finds_what_follows_from_cells_and_marks_missing_or_too_much_under_load_and_nothing_else() {
     let broker = kafka::shared();

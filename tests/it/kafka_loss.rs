@@ -289,6 +289,43 @@ fn made_anew_halts(broker: &Broker, records: u32, meanwhile: Meanwhile) {
     assert!(product.stop().success());
 }
 
+/// Offsets of the new log say nothing of the old one's: readers are not held to what they were told of that.
+#[test]
+fn a_topic_made_anew_is_served_by_a_rebuild_without_a_restart_of_readers() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    book(broker, &topics, 0, 0..10);
+    product.ready();
+    eventually(WITHIN, || {
+        if value(&product, "account-0").as_deref() == Some("10.00") { Ok(()) } else { Err(()) }
+    });
+    make_anew(broker, &topics, 4);
+    let partition = format!("{}/0", topics.ledger);
+    product.halts(&topics, &redis.url(), &[&partition, "made anew"]);
+    let start = ["rebuild", "start", "--yes", "--as", "jana", "--reason", "made anew"];
+    let rebuild = Product::start_with(&start, &topics, &redis.url(), &settings());
+    let promote = ["rebuild", "promote", "2", "--yes", "--as", "jana"];
+    let told = |words: &[&str]| product::command(&topics, &redis.url(), words);
+    // It is of another log: there is nothing to compare it with.
+    eventually(WITHIN, || {
+        let refused = told(&promote);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        if text.contains("not compared") && !text.contains("complete") && !text.contains("owner") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+    let promoted = told(&[&promote[..], &["--reason", "made anew"]].concat());
+    assert!(promoted.status.success(), "{promoted:?}");
+    eventually(WITHIN, || {
+        if value(&product, "account-0").as_deref() == Some("4.00") { Ok(()) } else { Err(()) }
+    });
+    assert!(rebuild.stop().success());
+}
+
 /// Deletes the ledger topic and makes it anew with these many records of other entries.
 fn make_anew(broker: &Broker, topics: &Topics, records: u32) {
     broker.delete_topic(&topics.ledger);

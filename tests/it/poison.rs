@@ -426,3 +426,25 @@ fn keys_that_were_poisoned_over_days_are_no_reason_to_halt() {
     let again = compare::whole(broker, &topics, &redis.url());
     assert_eq!(again.quarantines, first.quarantines);
 }
+
+/// No reader can be told of it: whoever asks whether all is well must be.
+#[test]
+fn a_record_without_a_key_needs_a_person_until_one_has_decided() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    let producer = Producer::new(broker, Partitioner::Java);
+    producer.put(&in_first(Outgoing { key: None, ..events::booked(&topics, "a", "e1", "1", None) }));
+    compare::whole(broker, &topics, &redis.url());
+    product.ready();
+    let asked = |words: &[&str]| product::command(&topics, &redis.url(), words);
+    let told = asked(&["status"]);
+    assert_eq!(told.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&told.stdout).contains("1 dead letter names nobody"), "{told:?}");
+    let place = format!("{}/0@0", topics.ledger);
+    let skip =
+        ["redrive", "--at", &place, "--skip", "--reason", "told the publisher", "--yes", "--as", "jana"];
+    assert_eq!(asked(&skip).status.code(), Some(0));
+    assert_eq!(asked(&["status"]).status.code(), Some(0));
+}

@@ -236,7 +236,7 @@ fn a_redis_that_evicts_is_refused_at_the_start_and_halts_every_partition_later()
 fn a_redis_that_has_evicted_is_not_believed_again() {
     let broker = kafka::shared();
     let topics = broker.topics(1);
-    let redis = redis::Server::start();
+    let mut redis = redis::Server::start();
     let mut watched =
         Watched { topics: &topics, producer: Producer::new(broker, Partitioner::Librdkafka), balance: 0 };
     watched.grow(3);
@@ -264,4 +264,18 @@ fn a_redis_that_has_evicted_is_not_believed_again() {
             }
         });
     }
+
+    // The count of evictions ends with the server's run, the memory of it with the product's: what is lost stays lost.
+    assert!(product.stop().success());
+    redis.save();
+    redis.kill();
+    redis.restart();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    watched.grow(1);
+    let refused = product.readiness(Duration::from_secs(20), 503);
+    std::thread::sleep(Duration::from_secs(7));
+    let still = product.readiness(Duration::from_secs(1), 503);
+    assert!(still.contains("has evicted keys"), "{refused}, then {still}");
+    redis.command::<()>(&["FLUSHALL"]);
+    becomes(&product, 4);
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{preflight, progress};
+use super::{anew, preflight, progress};
 use crate::{
     config::Config,
     decisions::{Birth, BirthTopic, Decisions, Origin},
@@ -187,6 +187,10 @@ async fn begin(
     if let Some(seed) = seed {
         goes_on(console, seed, &mut preflight.topics)?;
     }
+    let made_anew = match served {
+        Some(served) => anew::made_anew(console, served).await?,
+        None => 0,
+    };
     let act = consent.ask(&preflight.tell(generation, served.map(|served| served.generation), &origin))?;
     let birth = Birth {
         id: Uuid::new_v4(),
@@ -195,6 +199,7 @@ async fn begin(
         parameters,
         active: served.is_none(),
         origin,
+        made_anew,
         act: Some(act),
     };
     Ok(generation::record(&console.cluster, &console.producer, birth).await?)
@@ -290,6 +295,7 @@ mod tests {
             parameters: Config::default().parameters(),
             active,
             origin,
+            made_anew: 0,
             act: None,
         })
     }

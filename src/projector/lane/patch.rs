@@ -33,7 +33,9 @@ pub fn apply<'a>(
             (Remedy::Accept, Ok(event)) => fold_in(cell, event, &at, home, ground.rules, Manner::AsNew),
             (Remedy::Retry | Remedy::Accept, Err(rejection)) => Err(rejection.clone()),
             (Remedy::Skip, read) => {
-                pass_over(cell, ground.subject, read.as_ref().ok(), &at, home, ground.rules);
+                let around = read.is_err().then(|| around_the_data(ground, record)).flatten();
+                let event = read.as_ref().ok().or(around.as_ref());
+                pass_over(cell, ground.subject, event, &at, home, ground.rules);
                 return Ok((Past::Skipped, Some(patch)));
             }
             (Remedy::Replace(text), _) => replacement(ground, record, text)
@@ -45,6 +47,10 @@ pub fn apply<'a>(
     }
     let event = read.as_ref().map_err(Clone::clone)?;
     Ok((Past::Folded(fold(cell, event, &at, home, ground.rules)?), None))
+}
+
+fn around_the_data(ground: &Ground<'_>, record: &Stored<'_>) -> Option<Event> {
+    wire::around_the_data(&record.record(ground.partition.topic), ground.subject, ground.parameters)
 }
 
 /// Reads the event that replaces a record, as if it stood there.

@@ -81,7 +81,7 @@ struct Brought {
     snapshot: Arc<Snapshot>,
     states: Value,
     accounts: std::vec::IntoIter<AccountParts>,
-    customers: std::vec::IntoIter<CustomerParts>,
+    customers: std::vec::IntoIter<Result<CustomerParts, StoreError>>,
 }
 
 type AccountParts = (Option<Bytes>, Vec<Quarantine>);
@@ -159,11 +159,14 @@ async fn gather(core: Arc<Core>, mut queue: mpsc::Receiver<Ask>) {
 }
 
 /// Tells each what was read for it; where nothing was, why not, or that no generation is active.
-fn tell<I, T>(asked: Vec<(I, Reply<T>)>, read: Result<Option<impl Iterator<Item = T>>, StoreError>) {
+fn tell<I, T>(
+    asked: Vec<(I, Reply<T>)>,
+    read: Result<Option<impl Iterator<Item = Result<T, StoreError>>>, StoreError>,
+) {
     let mut read = read;
     for (_, reply) in asked {
         let own = match &mut read {
-            Ok(Some(read)) => read.next().map(Some).ok_or_else(unexpected),
+            Ok(Some(read)) => read.next().unwrap_or_else(|| Err(unexpected())).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(error.clone()),
         };
@@ -201,10 +204,8 @@ impl Core {
         let wanted = Wanted { accounts: asked.iter().map(|(id, _)| id).collect(), ..Wanted::default() };
         let read = self.read(&wanted).await.map(|brought| {
             brought.map(|Brought { snapshot, accounts, .. }| {
-                accounts.map(move |(cell, quarantines)| AccountRead {
-                    snapshot: Arc::clone(&snapshot),
-                    cell,
-                    quarantines,
+                accounts.map(move |(cell, quarantines)| {
+                    Ok(AccountRead { snapshot: Arc::clone(&snapshot), cell, quarantines })
                 })
             })
         });
@@ -218,11 +219,9 @@ impl Core {
         let wanted = Wanted { customers: asked.iter().map(|(id, _)| id).collect(), ..Wanted::default() };
         let read = self.read(&wanted).await.map(|brought| {
             brought.map(|Brought { snapshot, customers, .. }| {
-                customers.map(move |(cell, accounts, quarantines)| CustomerRead {
-                    snapshot: Arc::clone(&snapshot),
-                    cell,
-                    accounts,
-                    quarantines,
+                customers.map(move |read| {
+                    let (cell, accounts, quarantines) = read?;
+                    Ok(CustomerRead { snapshot: Arc::clone(&snapshot), cell, accounts, quarantines })
                 })
             })
         });
@@ -398,17 +397,19 @@ impl Core {
         }
         let mut brought_customers = Vec::with_capacity(customers.len());
         for _ in customers {
-            let accounts = owing_accounts(owing.next().ok_or_else(unexpected)?)?;
+            let accounts = owing_accounts(owing.next().ok_or_else(unexpected)?);
             brought_customers.push((cell()?, accounts, marked()?));
         }
-        for (_, _, quarantines) in &mut brought_customers {
+        let mut whole = Vec::with_capacity(brought_customers.len());
+        for (cell, accounts, mut quarantines) in brought_customers {
             quarantines.append(&mut marked()?);
+            whole.push(accounts.map(|accounts| (cell, accounts, quarantines)));
         }
         Ok(Called::Brought(Brought {
             snapshot,
             states,
             accounts: brought_accounts.into_iter(),
-            customers: brought_customers.into_iter(),
+            customers: whole.into_iter(),
         }))
     }
 }
@@ -450,7 +451,18 @@ impl ReadStore for RedisStore {
     }
 
     async fn healthy(&self) -> Result<(), StoreError> {
-        self.reader.bounded(self.check_server(&self.reader.core.link)).await
+        let core = &self.reader.core;
+        self.reader.bounded(self.guard_read(&core.link)).await?;
+        // In both ways, of subjects that nobody has: what a read may not do shows here, and is told.
+        let (Ok(account), Ok(customer)) = (AccountId::parse("check"), CustomerId::parse("check")) else {
+            return Err(unexpected());
+        };
+        let plain = Wanted { accounts: vec![&account], ..Wanted::default() };
+        let script = Wanted { customers: vec![&customer], ..Wanted::default() };
+        for wanted in [plain, script] {
+            self.reader.bounded(core.read(&wanted)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -489,14 +501,16 @@ fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreE
     Ok(positions)
 }
 
-/// Accounts and their cells. A pair is written before its cell: where a script stopped half way there is none.
+/// Accounts and their cells. A pair is written before its cell: one without is half of a commit that stopped half way,
+/// until that is folded again, or the cell is lost. Without it the sum would be a wrong one.
 fn owing_accounts(value: Value) -> Result<Vec<(AccountId, Bytes)>, StoreError> {
     let [ids, cells] = parts(value)?;
     let mut accounts = Vec::new();
     for (id, cell) in array(ids)?.into_iter().zip(array(cells)?) {
-        if let Some(cell) = bulk(cell)? {
-            accounts.push((AccountId::parse(&text(id)?).map_err(|_| unexpected())?, Bytes::from(cell)));
-        }
+        let cell = bulk(cell)?.ok_or_else(|| StoreError::Transient {
+            reason: "an account on which a customer owes has no cell".to_owned(),
+        })?;
+        accounts.push((AccountId::parse(&text(id)?).map_err(|_| unexpected())?, Bytes::from(cell)));
     }
     Ok(accounts)
 }

@@ -124,6 +124,18 @@ async fn each_user_has_what_its_role_needs() {
     assert!(matches!(dumped, Err(StoreError::Corrupt { .. })), "{dumped:?}");
 }
 
+/// Not by each read that fails, but by what everybody is told who asks whether all is well.
+#[tokio::test]
+async fn a_permission_that_readers_lack_is_found_without_a_read() {
+    let server = filled().await;
+    for lacks in ["+mget", "+exists", "+multi", "+exec", "+smembers", "+hgetall"] {
+        let fewer: Vec<String> = rules("serve").into_iter().filter(|rule| rule != lacks).collect();
+        let answer = store(&server, &format!("lacks{}", &lacks[1..]), &fewer).healthy().await;
+        let reason = corrupt(answer);
+        assert!(reason.contains("lacks a permission"), "{lacks}: {reason}");
+    }
+}
+
 #[tokio::test]
 async fn a_permission_that_is_missing_shows_as_such() {
     let server = filled().await;

@@ -229,6 +229,26 @@ fn a_numbered_event_is_known_by_its_number() {
             CONFLICT,
         ),
         ("without its number it is the same event", vec![first()], event(1, closed()), DUPLICATE),
+        ("without its number, one of the last eight", nine(), event(2, line("1 CZK", true)), DUPLICATE),
+        ("without its number, further back", nine(), event(1, line("1 CZK", true)), UNVERIFIABLE),
+        (
+            "without a number, not after the newest time",
+            nine(),
+            event(99, closed()).at("2026-03-10T10:00:09Z"),
+            UNVERIFIABLE,
+        ),
+        (
+            "without a number, after the newest time",
+            nine(),
+            event(99, closed()).at("2026-03-10T10:00:10Z"),
+            APPLIED,
+        ),
+        (
+            "without a number, where every number is remembered",
+            nine().into_iter().take(8).collect(),
+            event(99, closed()).at("2026-03-10T10:00:01Z"),
+            APPLIED,
+        ),
         ("with a number it is the same event", vec![event(1, closed())], first(), DUPLICATE),
         (
             "a repeat uses up its number",

@@ -20,15 +20,55 @@ async fn a_redis_that_evicts_is_refused_by_both_sides() {
     corrupt_about(&store.healthy().await, "maxmemory-policy allkeys-lru");
     store.server().command::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     assert_eq!(store.check(true).await, Ok(()));
-    // Somebody turned eviction on and off again between two looks.
-    store.server().command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    store.server().command::<()>(&["SET", "x", "y"]);
-    store.server().command::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
-    eventually_evicted(store.server());
-    store.server().command::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
-    store.server().command::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-    corrupt_about(&store.check(false).await, "evicted keys");
-    corrupt_about(&store.healthy().await, "evicted keys");
+}
+
+/// Somebody turned eviction on and off again.
+fn evict(server: &Server) {
+    server.command::<()>(&["SET", "x", "y"]);
+    server.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    eventually_evicted(server);
+    server.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    server.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+}
+
+#[tokio::test]
+async fn a_generation_that_lost_keys_by_eviction_is_not_believed_until_the_database_is_emptied() {
+    let fixture = Fixture::redis();
+    let url = fixture.server().url();
+    let settings = config::Redis { url, ..config::Redis::default() };
+    let another = || RedisStore::new(&settings).expect("a store");
+    let (g1, g2) = (Generation(1), Generation(2));
+    // What was evicted before anything of ours was there is none of ours.
+    evict(fixture.server());
+    let store = another();
+    assert_eq!(store.guard(g1).await, Ok(()));
+    let begin = || async {
+        store.bear(g1, &[(L0, Offset(0))]).await.expect("born");
+        store.activate(None, g1).await.expect("active");
+    };
+    begin().await;
+    assert_eq!((another().guard(g1).await, another().healthy().await), (Ok(()), Ok(())));
+    evict(fixture.server());
+    begin().await;
+    // Nobody has looked meanwhile, and whoever looks first is new.
+    corrupt_about(&another().guard(g1).await, "evicted keys of generation 1");
+    corrupt_about(&another().healthy().await, "evicted keys of generation 1");
+    // One that was begun behind it is whole.
+    assert_eq!(another().guard(g2).await, Ok(()));
+    fixture.server().command::<()>(&["FLUSHALL"]);
+    assert_eq!(store.guard(g1).await, Ok(()));
+    begin().await;
+    assert_eq!((store.guard(g1).await, another().healthy().await), (Ok(()), Ok(())));
+}
+
+#[tokio::test]
+async fn a_replica_is_refused_by_both_sides() {
+    let (primary, store) = (Server::start(), Fixture::redis());
+    let port = primary.url().trim_end_matches('/').rsplit(':').next().expect("a port").to_owned();
+    store.server().command::<()>(&["REPLICAOF", "127.0.0.1", &port]);
+    corrupt_about(&store.check(false).await, "a replica");
+    corrupt_about(&store.healthy().await, "a replica");
 }
 
 fn eventually_evicted(server: &Server) {

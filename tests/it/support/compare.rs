@@ -376,7 +376,9 @@ impl Expected {
         for remedy in remedies.chain(as_it_stands) {
             let (read, manner) = match remedy {
                 Remedy::Skip => {
-                    pass_over(&mut cell, subject, read.as_ref().ok(), &at, home, law.rules);
+                    let around = read.is_err().then(|| law.around_the_data(id, stored, subject)).flatten();
+                    let event = read.as_ref().ok().or(around.as_ref());
+                    pass_over(&mut cell, subject, event, &at, home, law.rules);
                     folded = Ok(());
                     break;
                 }
@@ -439,6 +441,10 @@ struct Law<'a> {
 impl Law<'_> {
     fn decode(&self, id: PartitionId, stored: &Stored) -> Result<Event, Rejection> {
         wire::decode(&stored.record(id.topic, &stored.headers()), &self.birth.parameters)
+    }
+
+    fn around_the_data(&self, id: PartitionId, stored: &Stored, subject: &Subject) -> Option<Event> {
+        wire::around_the_data(&stored.record(id.topic, &stored.headers()), subject, &self.birth.parameters)
     }
 }
 
