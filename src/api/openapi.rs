@@ -1,6 +1,7 @@
 //! `/openapi.json`: what the views say about themselves, for machines. Public, and without secrets.
 //!
-//! The text is `schemas/openapi.json`, with the base paths and the currency's error code of this deployment.
+//! The text is `schemas/openapi.json`, which has the defaults, with the settings of this deployment in their place:
+//! base paths, the currency's error code, balance types, names of topics, unattended reads, bytes of headers.
 //! Every answer of the tests of both views is held against what is served here.
 
 use std::collections::BTreeMap;
@@ -26,8 +27,14 @@ const TEXT: &str = include_str!("../../schemas/openapi.json");
 const ACCOUNT: &str = "/my/accounts/{id}/balance";
 /// View two's operations in the text: each base path has its own.
 const OPERATIONS: [&str; 2] = ["\"getAccountBalance\"", "\"headAccountBalance\""];
-/// The currency's error code in the text.
+/// The settings in the text, each as it stands there: with its default.
 const CURRENCY_ERROR: &str = "\"AM03\"";
+const TYPES: &str = "of these types in this order: `PRCD`.";
+const TOPICS: &str = "`ledger.events` and `payment.events`";
+const POSITION: &str = "\"ledger.events/0@0\"";
+const UNATTENDED: &str = "A provider has 4 of them a day (Europe/Prague) for each account: HEAD and 304 use them up \
+                          as a GET that is answered 200 does, and past them the answer is 429.";
+const HEADER_BYTES: &str = "longer than 32768 bytes";
 
 /// The document of one deployment.
 pub struct Document {
@@ -51,8 +58,7 @@ struct Parts {
 impl Document {
     /// The document with what these settings say.
     pub fn of(settings: &Settings) -> Result<Self, serde_json::Error> {
-        let code = serde_json::Value::from(settings.currency_error_code.as_str()).to_string();
-        let mut parts: Parts = serde_json::from_str(&TEXT.replace(CURRENCY_ERROR, &code))?;
+        let mut parts: Parts = serde_json::from_str(&replaced(TEXT, &said(settings)?))?;
         let account = parts.paths.remove(ACCOUNT);
         for (number, base) in (1..).zip(&settings.account_base_paths) {
             let text = account.as_deref().map(RawValue::get).unwrap_or_default();
@@ -80,6 +86,55 @@ impl Document {
     }
 }
 
+/// Each setting as it stands in the text, and as this deployment has it.
+fn said(settings: &Settings) -> Result<[(&'static str, String); 6], serde_json::Error> {
+    // The name of a type as the views write it, without the quotes.
+    let types: Result<Vec<_>, _> = settings.balance_types.iter().map(serde_json::to_string).collect();
+    let types: Vec<_> = types?.iter().map(|name| format!("`{}`", name.trim_matches('"'))).collect();
+    let (ledger, payment) = (escaped(&settings.topics.ledger), escaped(&settings.topics.payment));
+    let unattended = match settings.unattended_reads_max {
+        0 => "They are not limited.".to_owned(),
+        max => {
+            let zone = escaped(settings.zone.iana_name().unwrap_or_default());
+            format!(
+                "A provider has {max} of them a day ({zone}) for each account: HEAD and 304 use them up \
+                 as a GET that is answered 200 does, and past them the answer is 429."
+            )
+        }
+    };
+    Ok([
+        (CURRENCY_ERROR, format!("\"{}\"", escaped(&settings.currency_error_code))),
+        (TYPES, format!("of these types in this order: {}.", types.join(", "))),
+        (TOPICS, format!("`{ledger}` and `{payment}`")),
+        (POSITION, format!("\"{ledger}/0@0\"")),
+        (UNATTENDED, unattended),
+        (HEADER_BYTES, format!("longer than {} bytes", settings.bounds.header_bytes)),
+    ])
+}
+
+/// As it stands within a string of JSON.
+fn escaped(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.unwrap_or_default().to_owned()
+}
+
+/// The text with what it says of settings replaced, wherever it stands; what is put in is not looked at again, or
+/// two topics that bear each other's default name would get one name.
+fn replaced(text: &str, said: &[(&str, String)]) -> String {
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        let next = said.iter().filter_map(|(mark, with)| Some((rest.split_once(mark)?, with)));
+        let Some(((before, after), with)) = next.min_by_key(|((before, _), _)| before.len()) else { break };
+        whole.push_str(before);
+        whole.push_str(with);
+        rest = after;
+    }
+    whole.push_str(rest);
+    whole
+}
+
 /// The operations of the first base path keep their names, those of the others bear a number: a name may stand
 /// in a document once.
 fn named(path_item: &str, number: usize) -> String {
@@ -91,4 +146,25 @@ fn named(path_item: &str, number: usize) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn with_the_defaults_every_setting_stands_in_the_text_as_it_is_said() {
+        let settings = Settings::of(&Config::default()).unwrap();
+        for (mark, default) in said(&settings).unwrap() {
+            assert!(TEXT.contains(mark), "{mark} is not in the text");
+            assert_eq!(mark, default);
+        }
+    }
+
+    #[test]
+    fn topics_that_bear_each_others_name_keep_their_own() {
+        let said = [("a", "b".to_owned()), ("b", "a".to_owned()), ("bc", "never".to_owned())];
+        assert_eq!(replaced("-a-b-bc-ab", &said), "-b-a-ac-ba");
+    }
 }

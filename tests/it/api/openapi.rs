@@ -11,7 +11,7 @@ use super::{
     world::{
         ACCOUNT_HEADERS, CUSTOMER_HEADERS,
         Change::{And, Instead, Without},
-        Faulty, Served, World, booked, changed, config, credit_line, get, opened, profile, send, served,
+        Faulty, Served, World, booked, changed, config, credit_line, get, opened, profile, raw, send, served,
         settled,
     },
 };
@@ -45,6 +45,8 @@ async fn every_answer_that_is_promised_is_given() {
     let mut seen = BTreeSet::new();
     let (customer, account) = ("/api/v1/customers/C/balance", "/my/accounts/A1/balance");
     let long: &'static str = "x".repeat(33 << 10).leak();
+    // With `Host` and `Connection` one more than a hundred.
+    let many = [("X-Filler", "x"); 99];
     let rows: &[(&str, &[(&str, &str)], u16)] = &[
         (customer, CUSTOMER_HEADERS, 200),
         (customer, &changed(CUSTOMER_HEADERS, &[And("If-None-Match", "*")]), 304),
@@ -67,6 +69,8 @@ async fn every_answer_that_is_promised_is_given() {
         ("/openapi.json", &[], 200),
         ("/openapi.json", &[("If-None-Match", "*")], 304),
         ("/openapi.json", &[("X-Filler", long)], 431),
+        ("/openapi.json", &many[..98], 200),
+        ("/openapi.json", &many, 431),
     ];
     for method in ["GET", "HEAD"] {
         for (path, headers, status) in rows {
@@ -75,6 +79,9 @@ async fn every_answer_that_is_promised_is_given() {
             seen.extend(described.check(method, path, &answer));
         }
     }
+    // What is no HTTP is no request for a path.
+    let answer = raw(served.at, b"nonsense\r\n\r\n").await;
+    assert_eq!((answer.status, answer.body.as_str()), (400, ""), "{answer:?}");
     for path in [customer, account, "/openapi.json"] {
         let answer = send(served.at, "PUT", path, &[]).await;
         assert_eq!(answer.status, 405, "{path}: {answer:?}");
@@ -169,6 +176,12 @@ async fn the_document_is_public_and_says_what_this_deployment_does() {
     let mut config = config();
     config.api.account_base_paths = ["/bank/v2", "", "/v3"].map(str::to_owned).to_vec();
     config.api.currency_error_code = "AC09".to_owned();
+    config.api.balance_types = vec![BalanceType::Itbd, BalanceType::Clav];
+    config.api.unattended_reads_max = 7;
+    config.api.header_bytes_max = 5_000;
+    config.zone = "Europe/Lisbon".to_owned();
+    config.kafka.ledger_topic = "payment.events".to_owned();
+    config.kafka.payment_topic = "ledger.events".to_owned();
     let world = World::born().await;
     let (served, _beating) = served(&world, &config).await;
     let answer = get(served.at, "/openapi.json", &[]).await;
@@ -202,6 +215,19 @@ async fn the_document_is_public_and_says_what_this_deployment_does() {
     assert!(codes.contains(&json!("AC09")) && !codes.contains(&json!("AM03")), "{codes:?}");
     // A figure is an example too: its decimals are written as the views write them.
     assert!(answer.body.contains(r#""value":10000.00,"#) || answer.body.contains(r#""value": 10000.00,"#));
+    // What else is configured. Topics that bear each other's name keep their own.
+    let written = include_str!("../../../schemas/openapi.json");
+    for (default, configured) in [
+        ("of these types in this order: `PRCD`.", "of these types in this order: `ITBD`, `CLAV`."),
+        ("the topics are `ledger.events` and", "the topics are `payment.events` and `ledger.events`."),
+        (r#""example": "ledger.events/0@0""#, r#""example": "payment.events/0@0""#),
+        ("has 4 of them a day (Europe/Prague) for", "has 7 of them a day (Europe/Lisbon) for each account"),
+        ("are longer than 32768 bytes", "are longer than 5000 bytes"),
+    ] {
+        assert!(written.contains(default), "{default}");
+        assert!(!answer.body.contains(default), "{default}");
+        assert!(answer.body.contains(configured), "{configured}: {}", answer.body);
+    }
     // Nobody who may read, and no hash, is in it.
     for secret in ["ocsuser", "AbCdEf123456", "00000000-1212-0f0f-a0a0-123456789abc", "argon2"] {
         assert!(!answer.body.contains(secret), "{secret}");
@@ -213,6 +239,15 @@ async fn the_document_is_public_and_says_what_this_deployment_does() {
     assert_eq!(refused.header("x-request-id"), Some("r1"));
     assert_eq!(get(served.at, "/openapi.json/", &[]).await.status, 404);
     assert_eq!(get(served.at, "//openapi.json", &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_deployment_that_limits_no_unattended_read_says_so() {
+    let mut config = config();
+    config.api.unattended_reads_max = 0;
+    let served = Served::start(World::born().await.store.clone(), &config).await;
+    let answer = get(served.at, "/openapi.json", &[]).await;
+    assert!(answer.body.contains("is an unattended read. They are not limited.\""), "{}", answer.body);
 }
 
 #[test]
