@@ -33,7 +33,7 @@ impl Time {
     /// either case, seconds to 59, and a fraction of any length that is cut at nine digits.
     ///
     /// The last day of the year 9999, which the calendar used here does not hold, becomes the nearest
-    /// instant that it does.
+    /// instant that it does; what lies before the year 0 in UTC, which cannot be written, its beginning.
     pub fn parse_rfc3339(text: &str) -> Option<Time> {
         let (date, rest) = text.split_at_checked(10)?;
         let date = Day::parse(date)?.0;
@@ -61,7 +61,9 @@ impl Time {
             _ => return None,
         };
         let civil = date.at(hour, minute, second, nanosecond);
-        Some(Time(offset.to_timestamp(civil).unwrap_or(Timestamp::MAX)))
+        let first =
+            Offset::UTC.to_timestamp(jiff::civil::date(0, 1, 1).at(0, 0, 0, 0)).unwrap_or(Timestamp::MIN);
+        Some(Time(offset.to_timestamp(civil).unwrap_or(Timestamp::MAX).max(first)))
     }
 }
 
@@ -159,6 +161,7 @@ mod tests {
             ("2017-02-17T12:32:41-00:00", "2017-02-17T12:32:41.0Z"),
             ("2016-02-29T00:00:00.25Z", "2016-02-29T00:00:00.25Z"),
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.0Z"),
+            ("0000-01-01T00:00:00+01:00", "0000-01-01T00:00:00.0Z"),
             // Before 1970 the fraction still counts forwards.
             ("1969-12-31T23:59:59.25Z", "1969-12-31T23:59:59.25Z"),
             ("9999-12-30T00:00:00Z", "9999-12-30T00:00:00.0Z"),

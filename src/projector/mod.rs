@@ -53,6 +53,8 @@ use crate::{
 
 const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+const PUT_RIGHT: &str = "set maxmemory-policy noeviction: where nothing was evicted it goes on by itself; where keys \
+                         were, give the store memory and empty it, or rebuild";
 /// How long a claim waits for decisions that are there and not followed yet.
 const FOLLOWED_MAX: Duration = Duration::from_secs(5);
 
@@ -403,9 +405,7 @@ async fn stop_when_retired(
 }
 
 fn not_believed(reason: String) -> Halt {
-    let remedy = "set maxmemory-policy noeviction: where nothing was evicted it goes on by itself; where keys were, give the \
-                  store memory and empty it, or rebuild";
-    Halt { reason, remedy: remedy.to_owned() }
+    Halt { reason, remedy: PUT_RIGHT.to_owned() }
 }
 
 /// A store that evicts is no database: every partition halts, until it is one again that has evicted nothing.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     AccountRead, CellKey, Claimed, Commit, CountStore, CustomerRead, Fed, Generation, Live, Owing,
     PartitionState, Position, Quarantine, Quota, ReadStore, Snapshot, StoreError, Token, WriteStore,
-    contents::Contents,
+    contents::Contents, without_cell,
 };
 use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subject};
 
@@ -287,20 +287,20 @@ impl ReadStore for MemoryStore {
     }
 
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
-        Ok(self.lock().served().map(|(snapshot, contents)| {
-            let owing = contents.owing.get(id).into_iter().flatten();
-            let account = |id: &AccountId| {
-                Some((id.clone(), contents.cells.get(&CellKey::Account(id.clone()))?.clone()))
-            };
-            let mut quarantines = contents.quarantines_of(&Subject::Customer(id.clone()));
-            quarantines
-                .extend(contents.due_quarantines.get(id).into_iter().flat_map(BTreeMap::values).cloned());
-            CustomerRead {
-                snapshot: Arc::new(snapshot),
-                cell: contents.cells.get(&CellKey::Customer(id.clone())).cloned(),
-                accounts: owing.filter_map(account).collect(),
-                quarantines,
-            }
+        let held = self.lock();
+        let Some((snapshot, contents)) = held.served() else { return Ok(None) };
+        let account = |id: &AccountId| {
+            let cell = contents.cells.get(&CellKey::Account(id.clone())).ok_or_else(without_cell)?;
+            Ok((id.clone(), cell.clone()))
+        };
+        let owing = contents.owing.get(id).into_iter().flatten();
+        let mut quarantines = contents.quarantines_of(&Subject::Customer(id.clone()));
+        quarantines.extend(contents.due_quarantines.get(id).into_iter().flat_map(BTreeMap::values).cloned());
+        Ok(Some(CustomerRead {
+            snapshot: Arc::new(snapshot),
+            cell: contents.cells.get(&CellKey::Customer(id.clone())).cloned(),
+            accounts: owing.map(account).collect::<Result<_, StoreError>>()?,
+            quarantines,
         }))
     }
 

@@ -240,6 +240,12 @@ pub enum StoreError {
     },
 }
 
+/// A pair of a customer and an account is written before the account's cell: one without is half of a commit that
+/// stopped half way, until that is folded again, or the cell is lost. A sum without it would be a wrong one.
+fn without_cell() -> StoreError {
+    StoreError::Transient { reason: "an account on which a customer owes has no cell".to_owned() }
+}
+
 /// The write side.
 #[async_trait]
 pub trait WriteStore: Send + Sync {

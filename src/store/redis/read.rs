@@ -28,6 +28,7 @@ use crate::{
         AccountRead, CountStore, CustomerRead, Fed, Generation, Live, PartitionState, Quarantine, Quota,
         ReadStore, Snapshot, StoreError,
         keys::{self, Keys},
+        without_cell,
     },
     traces,
 };
@@ -501,15 +502,12 @@ fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreE
     Ok(positions)
 }
 
-/// Accounts and their cells. A pair is written before its cell: one without is half of a commit that stopped half way,
-/// until that is folded again, or the cell is lost. Without it the sum would be a wrong one.
+/// Accounts and their cells.
 fn owing_accounts(value: Value) -> Result<Vec<(AccountId, Bytes)>, StoreError> {
     let [ids, cells] = parts(value)?;
     let mut accounts = Vec::new();
     for (id, cell) in array(ids)?.into_iter().zip(array(cells)?) {
-        let cell = bulk(cell)?.ok_or_else(|| StoreError::Transient {
-            reason: "an account on which a customer owes has no cell".to_owned(),
-        })?;
+        let cell = bulk(cell)?.ok_or_else(without_cell)?;
         accounts.push((AccountId::parse(&text(id)?).map_err(|_| unexpected())?, Bytes::from(cell)));
     }
     Ok(accounts)

@@ -457,7 +457,11 @@ async fn a_last_payment_that_is_forgotten_is_told_as_a_quarantine_is() {
     let mut config = config();
     config.api.on_quarantine = OnQuarantine::Serve;
     let serving = Served::start(world.store.clone(), &config).await.ready().await;
+    // Without any figure there is nothing to serve.
+    assert_eq!(ask(&serving, "C").await.status, 503);
+    world.payment(0, "C", "2018-12-02T00:00:00Z", profile("NAME", "5.0")).await;
     let answer = ask(&serving, "C").await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"request_tracking_id":"12345"}"#));
+    let body = r#"{"request_tracking_id":"12345","billing_name":"NAME","ivr_fee":"5.0"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (200, body));
     assert_eq!(answer.header("projection-incomplete-since"), Some("2018-12-01T00:00:00Z"));
 }

@@ -79,9 +79,17 @@ async fn the_two_stores_cannot_be_told_apart() {
             let [ours, theirs] = [&memory, &redis].map(|store| {
                 let id = customer(&format!("c{n}"));
                 async move {
-                    store.customer(&id).await.unwrap().map(|mut read| {
-                        read.accounts.sort();
-                        (read.snapshot.positions.clone(), read.cell, read.accounts, sorted(read.quarantines))
+                    let read = store.customer(&id).await;
+                    read.map(|read| {
+                        read.map(|mut read| {
+                            read.accounts.sort();
+                            (
+                                read.snapshot.positions.clone(),
+                                read.cell,
+                                read.accounts,
+                                sorted(read.quarantines),
+                            )
+                        })
                     })
                 }
             });

@@ -87,8 +87,9 @@ async fn a_commit_writes_cells_dues_marks_state_and_position(store: &Fixture) {
     accounts.sort();
     assert_eq!(accounts, [(account("a"), Bytes::from("A")), (account("b"), raw)]);
     assert_eq!(read.quarantines, [quarantine(L0, 4)]);
-    let read = store.customer(&customer("d")).await.unwrap().unwrap();
-    assert_eq!(read.accounts, [(account("a"), Bytes::from("A"))], "an account without a cell says nothing");
+    // Without one of the accounts the sum would be a wrong one.
+    let read = store.customer(&customer("d")).await;
+    assert!(matches!(read, Err(StoreError::Transient { .. })), "{read:?}");
 }
 
 async fn a_commit_that_does_not_chain_writes_nothing(store: &Fixture) {
