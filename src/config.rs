@@ -181,7 +181,7 @@ pub struct Api {
     pub jwt: Jwt,
     /// HTTPS.
     pub tls: ApiTls,
-    /// How long a verified password is remembered.
+    /// How long a verified password is remembered after its last use.
     pub credential_cache_ms: u64,
     /// How long open requests may take after a stop.
     pub shutdown_ms_max: u64,

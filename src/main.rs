@@ -101,7 +101,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => config().and_then(|c| ops::block_on(pause::resume(c, args))),
         Command::Drift(command) => config().and_then(|c| ops::block_on(drift::run(c, command))),
         Command::Snapshot(command) => snapshot::run(config, command),
-        Command::CheckConfig => config().and_then(|c| check_config::run(&c)),
+        Command::CheckConfig => config().and_then(|c| ops::block_on(check_config::run(c))),
         Command::HashPassword(args) => hash_password::run(&args),
     })
 }

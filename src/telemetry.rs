@@ -2,6 +2,8 @@
 
 use std::{
     fs::OpenOptions,
+    io::{Error, ErrorKind},
+    path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,7 +15,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    config::{Log, LogFormat},
+    config::{ConfigError, Log, LogFormat},
     traces,
 };
 
@@ -131,8 +133,7 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
         (None, LogFormat::Json) => layer.json().with_writer(std::io::stderr).boxed(),
         (Some(path), format) => {
             let file = OpenOptions::new().append(true).create(true).open(path);
-            let file =
-                Mutex::new(file.with_context(|| format!("log.file {} cannot be opened", path.display()))?);
+            let file = Mutex::new(file.map_err(|error| not_opened(path, &error))?);
             match format {
                 LogFormat::Text => layer.with_writer(file).with_ansi(false).boxed(),
                 LogFormat::Json => layer.json().with_writer(file).boxed(),
@@ -143,6 +144,28 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
         .with(layer.with_filter(filter))
         .try_init()
         .context("the log is set up twice")
+}
+
+/// Whether the log's file can be opened, as far as that is told without making it.
+pub fn check(log: &Log) -> Result<(), ConfigError> {
+    let Some(path) = &log.file else { return Ok(()) };
+    let opened = match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => may_hold_files(path.parent()),
+        opened => opened.map(drop),
+    };
+    opened.map_err(|error| not_opened(path, &error))
+}
+
+/// Whether files can be made in a folder; a path without one is in the folder of this process.
+fn may_hold_files(folder: Option<&Path>) -> Result<(), Error> {
+    use rustix::fs::{Access, access};
+    // Behind the dot only a folder is found.
+    let folder = folder.unwrap_or(Path::new("")).join(".");
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(Error::from)
+}
+
+fn not_opened(path: &Path, error: &Error) -> ConfigError {
+    ConfigError::of("log.file", format!("cannot be used: {}: {error}", path.display()))
 }
 
 /// For what happens again and again while something is away: it is told once a minute.

@@ -164,13 +164,26 @@ pub fn client(authority: Option<&Path>, identity: Option<&Identity>) -> Result<C
     }
 }
 
-/// When the first certificate of a file ends, in seconds since 1970.
-pub fn not_after(path: &Path) -> Result<i64, TlsError> {
+/// From when until when a certificate may be used, both inclusive, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// `notBefore`.
+    pub from: i64,
+    /// `notAfter`.
+    pub until: i64,
+}
+
+/// The validity of the first certificate of a file.
+pub fn validity(path: &Path) -> Result<Validity, TlsError> {
     let first = certificates(path)?.into_iter().next();
     let fault = || TlsError::new(path, &"it is no X.509 certificate");
     let certificate = Certificate::from_der(first.as_deref().ok_or_else(fault)?).map_err(|_| fault())?;
-    let ends = certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
-    i64::try_from(ends).map_err(|_| fault())
+    let seconds = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs());
+    let validity = certificate.tbs_certificate.validity;
+    match (seconds(validity.not_before), seconds(validity.not_after)) {
+        (Ok(from), Ok(until)) => Ok(Validity { from, until }),
+        _ => Err(fault()),
+    }
 }
 
 /// The organisations that a certificate's subject names.

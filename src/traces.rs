@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config,
+    config::{self, ConfigError},
     fetch::Fetcher,
     telemetry::{metric, register},
 };
@@ -70,7 +70,7 @@ pub fn start(settings: &config::Traces) -> anyhow::Result<Running> {
     let Some(endpoint) = &settings.endpoint else { return Ok(Running { exporter: None }) };
     let timeout = Duration::from_millis(settings.timeout_ms);
     let collector = Fetcher::new(endpoint, settings.ca_file.as_deref(), timeout)
-        .map_err(|error| anyhow::anyhow!("traces.endpoint cannot be used: {error}"))?;
+        .map_err(|error| ConfigError::of("traces.endpoint", format!("cannot be used: {error}")))?;
     let bounds = export::Bounds {
         batch_spans: settings.batch_spans_max,
         interval: Duration::from_millis(settings.interval_ms),

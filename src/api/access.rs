@@ -19,18 +19,18 @@ pub struct Access {
 }
 
 impl Access {
-    /// Takes who may read out of the settings. The keys of an issuer that is still the same are used on.
+    /// Takes who may read out of the settings. Keys that are still in the same place are used on.
     pub fn of(settings: &mut Settings, before: Option<&Access>) -> Result<Self, SettingsError> {
         let jwt = settings.jwt.take();
         let bearer = match &jwt {
             None => None,
             Some(jwt) => {
                 let same = before.filter(|before| before.jwt.as_ref().is_some_and(|b| b.same_keys(jwt)));
-                let keys = match same.and_then(|before| before.bearer.jwt()) {
-                    Some(held) => Arc::clone(held.keys()),
-                    None => Arc::new(Keys::new(jwt.source()?, jwt.times)),
+                let keys = match same.and_then(Access::keys) {
+                    Some(held) => held.go_on(jwt.source()?, jwt.times),
+                    None => Keys::new(jwt.source()?, jwt.times),
                 };
-                Some(JwtAuth::new(jwt.rules.clone(), keys))
+                Some(JwtAuth::new(jwt.rules.clone(), Arc::new(keys)))
             }
         };
         Ok(Access {

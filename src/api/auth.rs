@@ -88,7 +88,7 @@ pub enum NotLetIn {
 
 const WRONG: NotLetIn = NotLetIn::Unauthorised(Reason::WrongPassword);
 
-/// From the digest of credentials to the user's name, and until when it holds.
+/// From the digest of credentials to the user's name, and until when it holds unless it is used again.
 type Verified = LruCache<[u8; 32], (Vec<u8>, Instant)>;
 
 /// Verifies Basic credentials.
@@ -108,7 +108,7 @@ pub struct BasicAuth {
 }
 
 impl BasicAuth {
-    /// Takes the users; verified credentials are remembered for so long.
+    /// Takes the users; verified credentials are remembered for so long after their last use.
     pub fn new(users: HashMap<Vec<u8>, User>, remember: Duration) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut names: Vec<_> = users.keys().collect();
@@ -174,8 +174,11 @@ impl BasicAuth {
 
     fn remembered(&self, digest: &[u8; 32]) -> Option<&User> {
         let mut verified = self.lock();
-        let (name, until) = verified.get(digest)?;
-        if Instant::now() < *until {
+        let (name, until) = verified.get_mut(digest)?;
+        let now = Instant::now();
+        if now < *until {
+            // Who asks all the time never waits behind those who guess.
+            *until = now.checked_add(self.remember).unwrap_or(*until);
             self.users.get(name)
         } else {
             verified.remove(digest);
@@ -333,6 +336,22 @@ mod tests {
         assert_eq!(outcome(&auth, "a:one").await, None);
         assert_eq!(outcome(&auth, "a:one").await, None);
         auth.queue = Semaphore::new(0);
+        assert_eq!(outcome(&auth, "a:one").await, Some(NotLetIn::Busy(Unavailable::TooManyLogins)));
+    }
+
+    #[tokio::test]
+    async fn what_is_used_is_remembered_on() {
+        let mut auth = BasicAuth::new(users(&[("a", "one")]), Duration::from_mins(1));
+        assert_eq!(outcome(&auth, "a:one").await, None);
+        auth.queue = Semaphore::new(0);
+        let ends = |auth: &BasicAuth| auth.lock().iter().map(|(_, (_, until))| *until).next().unwrap();
+        let set =
+            |auth: &BasicAuth, end: Instant| auth.lock().iter_mut().for_each(|(_, (_, until))| *until = end);
+        set(&auth, Instant::now() + Duration::from_secs(30));
+        let used = Instant::now();
+        assert_eq!(outcome(&auth, "a:one").await, None);
+        assert!(ends(&auth) >= used + Duration::from_mins(1), "a minute after its last use");
+        set(&auth, Instant::now());
         assert_eq!(outcome(&auth, "a:one").await, Some(NotLetIn::Busy(Unavailable::TooManyLogins)));
     }
 

@@ -29,6 +29,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
+use crate::telemetry::Seldom;
+
+/// How long a stop waits for the rest of headers that have begun.
+const LAST_HEADERS: Duration = Duration::from_secs(1);
+
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -66,6 +71,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
     let cut_off = CancellationToken::new();
+    let untaken = Seldom::default();
     loop {
         let accepted = async {
             // Closed never: acquiring fails never.
@@ -90,7 +96,9 @@ pub async fn serve(
             }
             Err(error) => {
                 // Out of descriptors, most likely: those of others must close first.
-                tracing::warn!(%error, "a connection cannot be taken");
+                if untaken.is_due() {
+                    tracing::warn!(%error, "a connection cannot be taken; this is told once a minute");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -198,7 +206,13 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         () = activity.overdue(bounds) => return,
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            let last = Bounds { headers: bounds.headers.min(LAST_HEADERS), ..bounds };
+            tokio::select! {
+                // First of all, what has come is read: a whole request is answered, however late it is seen.
+                biased;
+                ended = serving => ended,
+                () = activity.overdue(last) => return,
+            }
         }
     };
     if let Err(error) = ended {
@@ -357,18 +371,20 @@ mod tests {
     const ROUNDING: Duration = Duration::from_millis(2);
 
     async fn serving(bounds: Bounds) -> (SocketAddr, CancellationToken) {
+        let (at, stop, _running) = serving_with_grace(bounds, Duration::from_secs(1)).await;
+        (at, stop)
+    }
+
+    async fn serving_with_grace(
+        bounds: Bounds,
+        grace: Duration,
+    ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(
-            listener,
-            None,
-            Router::new().fallback(hello),
-            bounds,
-            stop.clone(),
-            Duration::from_secs(1),
-        ));
-        (at, stop)
+        let router = Router::new().fallback(hello);
+        let running = tokio::spawn(serve(listener, None, router, bounds, stop.clone(), grace));
+        (at, stop, running)
     }
 
     /// Sends, and tells what came until the server closed, and after how long that was.
@@ -414,6 +430,32 @@ mod tests {
         let (text, took) = until_closed(&mut socket, "GET / HT").await;
         assert!(text.is_empty(), "{text}");
         assert!(took + ROUNDING >= BOUNDS.headers, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stop_waits_for_requests_and_not_for_half_of_their_headers() {
+        let bounds = Bounds {
+            connections: 9,
+            headers: Duration::from_mins(1),
+            idle: Duration::from_mins(1),
+            ..BOUNDS
+        };
+        let (at, stop, running) = serving_with_grace(bounds, Duration::from_mins(1)).await;
+        let mut sockets = Vec::new();
+        for send in ["GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n", "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut socket = TcpStream::connect(at).await.unwrap();
+            socket.write_all(send.as_bytes()).await.unwrap();
+            sockets.push(socket);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stop.cancel();
+        // The rest of one comes with the stop.
+        sockets[1].write_all(b"\r\n").await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), running).await.expect("the stop waits on").unwrap();
+        for (socket, answers) in sockets.iter_mut().zip([0, 1, 1]) {
+            let (text, _) = until_closed(socket, "").await;
+            assert_eq!(text.matches("HTTP/1.1 200 OK").count(), answers, "{text}");
+        }
     }
 
     #[tokio::test]

@@ -103,6 +103,11 @@ pub struct Times {
 pub struct Keys {
     source: Source,
     times: Times,
+    /// What outlives a reload.
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     held: ArcSwap<Held>,
     epochs: AtomicU64,
     attempt: Mutex<Option<Attempt>>,
@@ -118,7 +123,7 @@ struct Held {
 
 struct Attempt {
     at: Instant,
-    worked: bool,
+    outcome: Result<(), String>,
 }
 
 struct Key {
@@ -139,18 +144,32 @@ impl Keys {
     /// None yet: [`Keys::refresh`] brings them.
     pub fn new(source: Source, times: Times) -> Self {
         let held = Held { document: Vec::new(), keys: Vec::new(), epoch: 0, seen: None };
-        Keys {
-            source,
-            times,
+        let shared = Shared {
             held: ArcSwap::from_pointee(held),
             epochs: AtomicU64::new(0),
             attempt: Mutex::new(None),
-        }
+        };
+        Keys { source, times, shared: Arc::new(shared) }
+    }
+
+    /// The keys in hand, of the same place, at other times.
+    pub fn go_on(&self, source: Source, times: Times) -> Self {
+        Keys { source, times, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Whether these go on with the others' keys.
+    pub fn go_on_from(&self, others: &Keys) -> bool {
+        Arc::ptr_eq(&self.shared, &others.shared)
+    }
+
+    /// Whether they are in a file: that is not down for a while, but wrong.
+    pub fn in_file(&self) -> bool {
+        matches!(self.source, Source::File(_))
     }
 
     /// The set in use; none while there is none, or while it has not been seen for too long.
     pub fn epoch(&self) -> Option<u64> {
-        let held = self.held.load();
+        let held = self.shared.held.load();
         self.usable(&held).then_some(held.epoch)
     }
 
@@ -164,7 +183,7 @@ impl Keys {
         if let Some(found) = self.held(id, algorithm) {
             return Ok(found);
         }
-        let worked = self.attempt(self.times.refresh_min).await;
+        let worked = self.attempt(self.times.refresh_min).await.is_ok();
         if let Some(found) = self.held(id, algorithm) {
             return Ok(found);
         }
@@ -173,7 +192,7 @@ impl Keys {
     }
 
     fn held(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Found> {
-        let held = self.held.load();
+        let held = self.shared.held.load();
         if !self.usable(&held) {
             return None;
         }
@@ -189,24 +208,23 @@ impl Keys {
         (!found.keys.is_empty()).then_some(found)
     }
 
-    /// Asks for the keys now; tells whether that worked.
-    pub async fn refresh(&self) -> bool {
+    /// Asks for the keys now; where that does not work, tells why.
+    pub async fn refresh(&self) -> Result<(), String> {
         self.attempt(Duration::ZERO).await
     }
 
     /// Asks unless that was done so lately; callers that come meanwhile share the attempt.
-    async fn attempt(&self, unless_within: Duration) -> bool {
-        let mut attempt = self.attempt.lock().await;
+    async fn attempt(&self, unless_within: Duration) -> Result<(), String> {
+        let mut attempt = self.shared.attempt.lock().await;
         if let Some(last) = attempt.as_ref().filter(|last| last.at.elapsed() < unless_within) {
-            return last.worked;
+            return last.outcome.clone();
         }
         let outcome = self.read().await;
         if let Err(error) = &outcome {
             tracing::warn!(%error, "the issuer's keys cannot be read; those in hand are used on");
         }
-        let worked = outcome.is_ok();
-        *attempt = Some(Attempt { at: Instant::now(), worked });
-        worked
+        *attempt = Some(Attempt { at: Instant::now(), outcome: outcome.clone() });
+        outcome
     }
 
     async fn read(&self) -> Result<(), String> {
@@ -214,27 +232,27 @@ impl Keys {
             Source::File(path) => read_file(path).await?,
             Source::Url(fetcher) => fetcher.get(ACCEPTED, DOCUMENT_BYTES_MAX).await?,
         };
-        let held = self.held.load();
+        let held = self.shared.held.load();
         let seen = Some(Instant::now());
         if held.seen.is_some() && held.document == document {
             let (keys, epoch) = (parse(&document)?, held.epoch);
-            self.held.store(Arc::new(Held { document, keys, epoch, seen }));
+            self.shared.held.store(Arc::new(Held { document, keys, epoch, seen }));
             return Ok(());
         }
         // A document without a usable key does not take the place of one that has some.
         let keys = parse(&document)?;
-        let epoch = self.epochs.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let epoch = self.shared.epochs.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         tracing::info!(keys = keys.len(), "the issuer's keys are read");
-        self.held.store(Arc::new(Held { document, keys, epoch, seen }));
+        self.shared.held.store(Arc::new(Held { document, keys, epoch, seen }));
         Ok(())
     }
 
     /// How long it takes until they are to be asked for again.
     pub fn due(&self) -> Duration {
         // Held only while the issuer is asked: then nobody else has to.
-        let Ok(attempt) = self.attempt.try_lock() else { return self.times.refresh_min };
+        let Ok(attempt) = self.shared.attempt.try_lock() else { return self.times.refresh_min };
         let Some(last) = attempt.as_ref() else { return Duration::ZERO };
-        let wait = if last.worked { self.times.refresh } else { self.times.refresh_min };
+        let wait = if last.outcome.is_ok() { self.times.refresh } else { self.times.refresh_min };
         wait.saturating_sub(last.at.elapsed())
     }
 }
@@ -272,6 +290,10 @@ struct Jwk {
 /// The usable keys of a document; those of other kinds, uses and algorithms are left out.
 fn parse(document: &[u8]) -> Result<Vec<Key>, String> {
     let document: Document = serde_json::from_slice(document).map_err(|_| "this is no JWKS".to_owned())?;
+    let keys = document.keys.len();
+    if keys > KEYS_MAX {
+        tracing::warn!(keys, "the JWKS holds more than {KEYS_MAX} keys: those beyond are not looked at");
+    }
     let keys: Vec<_> = document
         .keys
         .into_iter()
@@ -312,4 +334,32 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     };
     let alg = jwk.alg.as_deref().is_none_or(|alg| alg == algorithm.name());
     alg.then(|| Key { id: jwk.kid.clone(), algorithm, public: key })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is logged while a document of so many keys is read, and how many of them are taken.
+    fn read(count: u8) -> (usize, String) {
+        let x = |n: u8| URL_SAFE_NO_PAD.encode([n; 32]);
+        let keys: Vec<_> = (0..count).map(|n| json!({ "kty": "OKP", "crv": "Ed25519", "x": x(n) })).collect();
+        let document = json!({ "keys": keys }).to_string();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let log =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(file.reopen().unwrap())).finish();
+        let taken = tracing::subscriber::with_default(log, || parse(document.as_bytes())).unwrap();
+        (taken.len(), std::fs::read_to_string(file.path()).unwrap())
+    }
+
+    #[test]
+    fn keys_beyond_the_bound_are_told() {
+        assert_eq!(read(64), (64, String::new()));
+        let (taken, log) = read(66);
+        assert_eq!(taken, 64);
+        assert!(log.contains("more than 64 keys") && log.contains("keys=66"), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
+    }
 }

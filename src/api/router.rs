@@ -95,7 +95,7 @@ async fn nothing(State(api): State<Arc<Api>>, request: Request) -> Reply {
 
 async fn not_found(api: &Api, parts: &Parts) -> Reply {
     let answer = pin!(async {
-        match nearest(parts.uri.path()) {
+        match nearest(&api.settings.account_base_paths, parts.uri.path()) {
             View::Customer => {
                 let answer = async { customer_balance::not_found(&parts.headers) };
                 api.observe(View::Customer, answer, || customer_balance::broken(&parts.headers)).await
@@ -139,12 +139,18 @@ fn template(path: &str) -> Option<String> {
     Some(format!("{before}/{{id}}/balance"))
 }
 
-/// In whose form a path that names nothing is answered.
-fn nearest(path: &str) -> View {
-    match path.trim_start_matches('/').strip_prefix("api") {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => View::Customer,
-        Some(_) | None => View::Account,
+/// In whose form a path that names nothing is answered, whatever slashes are too many in it.
+fn nearest(account_base_paths: &[String], path: &str) -> View {
+    fn segments(path: &str) -> impl Iterator<Item = &str> {
+        path.split('/').filter(|segment| !segment.is_empty())
     }
+    let under = |above: &str| {
+        let mut own = segments(path);
+        segments(above).all(|segment| own.next() == Some(segment))
+    };
+    // Every path is under an empty one, which tells nothing.
+    let based = account_base_paths.iter().any(|base| !base.is_empty() && under(base));
+    if under("/api/v1/customers") || (under("/api") && !based) { View::Customer } else { View::Account }
 }
 
 #[cfg(test)]
@@ -161,12 +167,12 @@ mod tests {
     async fn named(path: &str) -> (View, Option<String>) {
         let customer = any(async |uri: Uri| told("customer", &uri));
         let account = any(async |uri: Uri| told("account", &uri));
-        let bases = ["", "/v1", "/bank/v2"].map(str::to_owned);
+        let bases = ["", "/v1", "/bank/v2", "/api/aisp"].map(str::to_owned);
         let router = paths::<()>(&bases, customer, &account);
         let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
         let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
         if answer.status() == StatusCode::NOT_FOUND {
-            return (nearest(path), None);
+            return (nearest(&bases, path), None);
         }
         let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
         let text = String::from_utf8(body.to_vec()).unwrap();
@@ -206,6 +212,11 @@ mod tests {
             ("/my/accounts/A1/balance", View::Account, Some("A1")),
             ("/v1/my/accounts/A1/balance", View::Account, Some("A1")),
             ("/bank/v2/my/accounts/A1/balance", View::Account, Some("A1")),
+            ("/api/aisp/my/accounts/A1/balance", View::Account, Some("A1")),
+            ("/api/aisp//my/accounts/A1/balance", View::Account, None),
+            ("/api//aisp/my/accounts/A1/balance", View::Account, None),
+            ("/api/aisp", View::Account, None),
+            ("/api/aisps/my/accounts/A1/balance", View::Customer, None),
             ("/v2/my/accounts/A1/balance", View::Account, None),
             ("/v1/v1/my/accounts/A1/balance", View::Account, None),
             ("/my/accounts/A1/balance/", View::Account, None),

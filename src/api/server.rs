@@ -17,12 +17,13 @@ use super::{
     clock::Clock,
     connections::{self, Tls},
     freshness::Freshness,
+    jwks::Keys,
     limits::Buckets,
     metrics::Metrics,
     openapi,
     refusal::Refusals,
     router::{self, Api},
-    settings::{Settings, SettingsError},
+    settings::{self, Settings, SettingsError},
 };
 use crate::store::{CountStore, ReadStore};
 
@@ -80,11 +81,17 @@ impl Server {
         let freshness = Freshness::new(Arc::clone(&store), settings.max_staleness, Arc::clone(&metrics));
         let access = Access::of(&mut settings, None)?;
         if let Some(keys) = access.keys() {
+            let read = keys.refresh().await;
             // An issuer that is down keeps nobody from starting: its providers get 503 until it answers.
-            keys.refresh().await;
+            if keys.in_file() {
+                read.map_err(|error| settings::unusable_keys(&error))?;
+            }
+        }
+        if let Some(untimely) = settings.untimely(clock.now()) {
+            tracing::warn!("{untimely}");
         }
         let tls = settings.tls.take().map(|tls| {
-            metrics.certificate_ends(tls.not_after);
+            metrics.certificate_ends(tls.validity.until);
             let counted = Arc::clone(&metrics);
             Arc::new(Tls::new(tls.config, Box::new(move || counted.handshake_failed())))
         });
@@ -159,15 +166,21 @@ impl Reloader {
 
     async fn replace(&self, settings: Result<Settings, SettingsError>) -> Result<(), ReloadError> {
         let mut settings = settings?;
-        let access = Access::of(&mut settings, Some(&self.api.access.load()))?;
-        if let Some(keys) = access.keys() {
-            // Those of a new issuer must be here before its tokens come.
-            keys.refresh().await;
+        if let Some(untimely) = settings.untimely(self.api.clock.now()) {
+            return Err(untimely.into());
+        }
+        let before = self.api.access.load_full();
+        let access = Access::of(&mut settings, Some(&before))?;
+        // Keys from another place must be here before their tokens come. Nobody else waits for the issuer: who is
+        // blocked by this reload is served until then.
+        let go_on = |keys: &Keys| before.keys().is_some_and(|held| keys.go_on_from(held));
+        if let Some(keys) = access.keys().filter(|keys| !go_on(keys)) {
+            keys.refresh().await.map_err(|error| settings::unusable_keys(&error))?;
         }
         match (&self.tls, settings.tls) {
             (None, None) => {}
             (Some(tls), Some(new)) => {
-                self.api.metrics.certificate_ends(new.not_after);
+                self.api.metrics.certificate_ends(new.validity.until);
                 tls.replace(new.config);
             }
             (None, Some(_)) | (Some(_), None) => return Err(ReloadError::Scheme),
@@ -199,7 +212,8 @@ async fn keep_keys(api: Arc<Api>, shutdown: CancellationToken) {
         }
         let current = api.access.load().keys().cloned();
         if let Some(keys) = current.filter(|keys| keys.due().is_zero()) {
-            keys.refresh().await;
+            // What does not work is logged where it is tried, and tried again.
+            drop(keys.refresh().await);
         }
     }
 }

@@ -14,7 +14,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     auth::{Profile, Provider, Providers, TokenUser, User},
     connections::Bounds,
-    jwks::{Algorithm, Source, Times},
+    jwks::{Algorithm, Keys, Source, Times},
     jwt::Rules,
     limits::Rate,
     min_position::TopicNames,
@@ -23,7 +23,7 @@ use crate::{
     config::{Api, ApiTls, ClientCertificates, Config, OnQuarantine},
     domain::{AccountId, BalanceType, Time},
     fetch::Fetcher,
-    tls::{self, Clients, Identity, TlsError},
+    tls::{self, Clients, Identity, TlsError, Validity},
 };
 
 /// A setting that cannot be used.
@@ -163,10 +163,27 @@ impl Settings {
             zone,
         })
     }
+
+    /// Whether the issuer's keys are there, where they are in a file. An address is asked only by who serves.
+    pub async fn check_keys(&self) -> Result<(), SettingsError> {
+        let Some(jwt) = &self.jwt else { return Ok(()) };
+        let keys = Keys::new(jwt.source()?, jwt.times);
+        if keys.in_file() { keys.refresh().await.map_err(|error| unusable_keys(&error)) } else { Ok(()) }
+    }
+
+    /// What clients will not take at this instant, though the views can be served.
+    pub fn untimely(&self, now: Time) -> Option<SettingsError> {
+        self.tls.as_ref()?.untimely(now)
+    }
 }
 
 fn wrong(key: String, wanted: &str) -> SettingsError {
     SettingsError { key, wanted: wanted.to_owned() }
+}
+
+/// The issuer's keys cannot be had.
+pub(super) fn unusable_keys(error: &str) -> SettingsError {
+    wrong("api.jwt.jwks".to_owned(), &format!("cannot be used: {error}"))
 }
 
 /// An issuer whose tokens are taken.
@@ -211,10 +228,9 @@ impl JwtSettings {
         Ok(Some(settings))
     }
 
-    /// Whether both have their keys from the same place, at the same times.
+    /// Whether both have their keys from the same place.
     pub(super) fn same_keys(&self, other: &Self) -> bool {
-        let place = |of: &Self| (of.jwks.clone(), of.authority.clone(), of.fetch_max, of.times);
-        place(self) == place(other)
+        (&self.jwks, &self.authority) == (&other.jwks, &other.authority)
     }
 
     /// Where the keys are.
@@ -223,9 +239,7 @@ impl JwtSettings {
             return Ok(Source::File(PathBuf::from(&self.jwks)));
         }
         let fetcher = Fetcher::new(&self.jwks, self.authority.as_deref(), self.fetch_max);
-        fetcher
-            .map(|fetcher| Source::Url(Arc::new(fetcher)))
-            .map_err(|error| wrong("api.jwt.jwks".to_owned(), &format!("cannot be used: {error}")))
+        fetcher.map(|fetcher| Source::Url(Arc::new(fetcher))).map_err(|error| unusable_keys(&error))
     }
 }
 
@@ -233,8 +247,8 @@ impl JwtSettings {
 #[derive(Clone)]
 pub struct TlsSettings {
     pub(super) config: Arc<rustls::ServerConfig>,
-    /// When the certificate ends, in seconds since 1970.
-    pub(super) not_after: i64,
+    pub(super) validity: Validity,
+    certificate: PathBuf,
 }
 
 impl TlsSettings {
@@ -248,8 +262,27 @@ impl TlsSettings {
         let unusable = |error: TlsError| wrong("api.tls".to_owned(), &format!("cannot be used: {error}"));
         Ok(Some(TlsSettings {
             config: Arc::new(tls::server(&identity, clients.as_ref()).map_err(unusable)?),
-            not_after: tls::not_after(certificate).map_err(unusable)?,
+            validity: tls::validity(certificate).map_err(unusable)?,
+            certificate: certificate.clone(),
         }))
+    }
+
+    /// What is wrong with the certificate at this instant: it has ended, or has not begun.
+    pub(super) fn untimely(&self, now: Time) -> Option<SettingsError> {
+        let Validity { from, until } = self.validity;
+        let at = |second: i64| {
+            Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string())
+        };
+        let second = now.0.as_second();
+        let what = if second > until {
+            format!("ended at {}", at(until))
+        } else if second < from {
+            format!("begins only at {}", at(from))
+        } else {
+            return None;
+        };
+        let wanted = format!("names a certificate that {what}: {}", self.certificate.display());
+        Some(wrong("api.tls.certificate_file".to_owned(), &wanted))
     }
 }
 

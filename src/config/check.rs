@@ -151,8 +151,8 @@ fn access(api: &Api, want: &mut impl FnMut(bool, Fault)) {
         let empty = text.as_ref().is_some_and(String::is_empty);
         want(!empty, Fault::new(format!("api.jwt.{key}"), "was \"\", may not be empty"));
     }
-    if let Some(jwks) = jwt.jwks.as_ref().filter(|jwks| jwks.contains("://")) {
-        want(is_address(jwks), Fault::wrong("api.jwt.jwks", jwks));
+    if let Some(jwks) = jwt.jwks.as_deref().filter(|jwks| jwks.contains("://")) {
+        bare(want, "api.jwt.jwks", jwks, is_address);
     }
     want(
         jwt.refresh_ms_min <= jwt.refresh_ms && jwt.refresh_ms < jwt.usable_ms_max,
@@ -175,13 +175,7 @@ fn access(api: &Api, want: &mut impl FnMut(bool, Fault)) {
 fn traces(traces: &Traces, want: &mut impl FnMut(bool, Fault)) {
     let endpoint = traces.endpoint.as_deref();
     if let Some(endpoint) = endpoint {
-        // Either may be a secret: then it is not told.
-        let bare = !endpoint.contains(['@', '?']);
-        want(
-            bare,
-            Fault::new("traces.endpoint", "may have neither a login nor a query; its value is not shown"),
-        );
-        want(!bare || is_endpoint(endpoint), Fault::wrong("traces.endpoint", &endpoint));
+        bare(want, "traces.endpoint", endpoint, is_endpoint);
     }
     want(
         traces.ca_file.is_none() || endpoint.is_some_and(|endpoint| endpoint.starts_with("https://")),
@@ -197,6 +191,13 @@ fn traces(traces: &Traces, want: &mut impl FnMut(bool, Fault)) {
     );
 }
 
+/// An address without a login and a query: either may be a secret, and an address is told.
+fn bare(want: &mut impl FnMut(bool, Fault), key: &str, address: &str, fits: impl Fn(&str) -> bool) {
+    let bare = !address.contains(['@', '?']);
+    want(bare, Fault::new(key, "may have neither a login nor a query; its value is not shown"));
+    want(!bare || fits(address), Fault::wrong(key, &address));
+}
+
 /// `http://` or `https://`, a host, and a path: collectors take nothing at `/`.
 fn is_endpoint(text: &str) -> bool {
     let Ok(uri) = text.parse::<http::Uri>() else { return false };
@@ -206,7 +207,7 @@ fn is_endpoint(text: &str) -> bool {
         && uri.path().len() > 1
 }
 
-/// `https://…`, or `http://` of this machine, without a login in it.
+/// `https://…`, or `http://` of this machine.
 fn is_address(text: &str) -> bool {
     let Ok(uri) = text.parse::<http::Uri>() else { return false };
     let local = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
@@ -215,7 +216,7 @@ fn is_address(text: &str) -> bool {
         Some("http") => local,
         Some(_) | None => false,
     };
-    scheme && uri.host().is_some_and(|host| !host.is_empty()) && !text.contains('@')
+    scheme && uri.host().is_some_and(|host| !host.is_empty())
 }
 
 fn kafka(kafka: &Kafka, want: &mut impl FnMut(bool, Fault)) {

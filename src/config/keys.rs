@@ -32,6 +32,13 @@ pub(super) enum Kind {
     Tables(&'static [Key], &'static [&'static str]),
 }
 
+impl Kind {
+    /// Whether a value may hold a secret: then it is never echoed.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Secret(_) | Properties | Tables(..))
+    }
+}
+
 use Kind::{Address, Choice, Choices, Integer, Properties, Secret, Switch, Tables, Text, Texts};
 
 const fn key(name: &'static str, kind: Kind) -> Key {

@@ -54,17 +54,24 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl ConfigError {
+    /// One key whose value cannot be used.
+    pub(crate) fn of(key: &str, message: impl Into<String>) -> Self {
+        ConfigError { faults: vec![Fault::new(key, message)] }
+    }
+}
+
 impl Fault {
     pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Fault { key: key.into(), message: message.into(), origin: None }
     }
 
-    /// What it was, and what it may be; the value of a secret is left out.
+    /// What it was, and what it may be; a value that may hold a secret is left out.
     pub(super) fn wrong(key: impl Into<String>, was: &impl fmt::Debug) -> Self {
         let key = key.into();
         let message = match keys::find(&key).map(|k| &k.kind) {
-            Some(kind @ Kind::Secret(_)) => format!("may be {kind}; its value is not shown"),
             Some(Kind::Properties) | None => "has a wrong value".to_owned(),
+            Some(kind) if kind.is_secret() => not_shown(kind),
             Some(Kind::Texts(what)) => format!("was {was:?}, may be {what}"),
             Some(kind) => format!("was {was:?}, may be {kind}"),
         };
@@ -295,11 +302,9 @@ fn check_value(full: &str, kind: &'static Kind, value: &Value, faults: &mut Vec<
     if fits {
         return;
     }
-    let mut fault = Fault::new(full, format!("was {}, may be {kind}", shown(value)));
-    if let Kind::Secret(_) | Kind::Properties | Kind::Tables(..) = kind {
-        fault.message = format!("may be {kind}; its value is not shown");
-    }
-    faults.push(fault);
+    let secret = kind.is_secret();
+    let message = if secret { not_shown(kind) } else { format!("was {}, may be {kind}", shown(value)) };
+    faults.push(Fault::new(full, message));
 }
 
 fn check_row(
@@ -320,6 +325,10 @@ fn check_row(
     for name in required.iter().filter(|name| !table.contains_key(**name)) {
         faults.push(Fault::new(format!("{full}.{name}"), "is missing"));
     }
+}
+
+fn not_shown(kind: &Kind) -> String {
+    format!("may be {kind}; its value is not shown")
 }
 
 /// A value as the file has it, on one line and bounded.

@@ -327,11 +327,20 @@ fn an_error_echoes_no_secret() {
         "[api]\nusers = \"hunter2\"",
         "[traces]\nendpoint = \"http://u:hunter2@h/v1/traces\"",
         "[traces]\nendpoint = \"https://h/v1/traces?token=hunter2\"",
+        "[api.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"https://u:hunter2@h/jwks\"",
+        "[api.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"https://h/jwks?apikey=hunter2\"",
         "[api]\ntokens = [{ client_id = \"t\", token_sha256 = \"hunter2\", api_key_sha256 = \"hunter2\", accounts = [] }]",
     ];
     for text in rows {
         let error = load(text, &[]).err().expect("is refused").to_string();
         assert!(!error.contains("hunter2"), "{text} gave {error}");
+    }
+    for section in ["USERS", "TOKENS", "PROVIDERS"] {
+        let name = format!("BALANCE_PROJECTOR__API__{section}");
+        for value in ["[{ name = \"hunter2\"", "hunter2", "\"hunter2\""] {
+            let error = load("", &[(&name, value)]).err().expect("is refused").to_string();
+            assert!(error.contains(&name) && !error.contains("hunter2"), "{name}={value} gave {error}");
+        }
     }
 }
 

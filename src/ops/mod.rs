@@ -5,6 +5,7 @@ use std::{future::Future, path::Path, process::ExitCode};
 use anyhow::Context as _;
 
 use crate::{
+    api::{SettingsError, StartError},
     config::{Config, ConfigError, Log, Traces},
     telemetry, traces,
 };
@@ -95,10 +96,15 @@ pub fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::NeedsPerson) => ExitCode::from(1),
         Err(e) => {
             eprintln!("balance-projector: {e:#}");
-            let usage = e.is::<ConfigError>() || e.is::<UsageError>();
-            ExitCode::from(if usage { 2 } else { 1 })
+            ExitCode::from(if is_usage(&e) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether another start would meet the same, until what the command was given is corrected.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let unusable = matches!(error.downcast_ref::<StartError>(), Some(StartError::Settings(_)));
+    unusable || error.is::<SettingsError>() || error.is::<ConfigError>() || error.is::<UsageError>()
 }
 
 #[cfg(test)]

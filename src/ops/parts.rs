@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
@@ -34,6 +35,27 @@ pub fn shutdown() -> anyhow::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(shutdown)
+}
+
+/// Descriptors beside those of connections to the views: of Redis, Kafka, files, and the admin listener.
+const DESCRIPTORS_BESIDE: u64 = 256;
+
+/// Lets the process hold as many descriptors as the system allows: what it is given at first, mostly 1024, is less than
+/// the views may take, and without one neither Redis nor the admin listener is reached.
+pub fn raise_descriptors(connections_max: usize) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let wanted = u64::try_from(connections_max).unwrap_or(u64::MAX).saturating_add(DESCRIPTORS_BESIDE);
+    // None is no limit.
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < wanted) {
+        tracing::warn!(
+            limit,
+            "api.connections_max is {connections_max}, and with {DESCRIPTORS_BESIDE} more does not fit into the limit \
+             of open files: raise that (LimitNOFILE=, ulimit -n), or lower the key"
+        );
+    }
 }
 
 /// What SIGHUP takes from the configuration, by the beginning of its keys.

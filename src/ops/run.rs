@@ -15,6 +15,7 @@ use crate::{
 /// Runs until SIGTERM or SIGINT, or until only a person can help. SIGHUP has `path` read again.
 pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let shutdown = parts::shutdown()?;
+    parts::raise_descriptors(config.api.connections_max);
     // Two connections: a reader is not to wait behind a writer's commits.
     let (writes, reads) =
         (Arc::new(RedisStore::new(&config.redis)?), Arc::new(RedisStore::new(&config.redis)?));

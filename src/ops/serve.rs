@@ -13,6 +13,7 @@ use crate::{
 /// Runs until SIGTERM or SIGINT, or until only a person can help. SIGHUP has `path` read again.
 pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let shutdown = parts::shutdown()?;
+    parts::raise_descriptors(config.api.connections_max);
     let store = Arc::new(RedisStore::new(&config.redis)?);
     let reads: Arc<dyn ReadStore> = store.clone();
     let mut registry = telemetry::registry();

@@ -2,14 +2,15 @@
 //! halts the partition, by name and offsets, instead of being guessed at.
 
 use std::{
+    process::Command,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use crate::support::{
-    compare, events, eventually, http,
+    Folder, compare, events, eventually, http,
     kafka::{self, Broker, Topics},
-    process::Signal,
+    process::{Process, Signal},
     produce::{Outgoing, Partitioner, Producer},
     product::{self, Product, Settings},
     redis,
@@ -93,6 +94,30 @@ fn a_broker_that_is_killed_under_load_is_waited_for() {
     assert_eq!((expected.cells.len(), expected.dead_letters.len()), (50, 0));
     let owed = http::customer(product.views, "debtor").expect("an answer").json();
     assert_eq!(owed["balance"][0]["amount"], format!("-{}.0", sent.load(Ordering::Relaxed)));
+}
+
+#[test]
+fn brokers_that_are_away_at_the_start_are_waited_for_and_no_client_says_a_word() {
+    let folder = Folder::new("away");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_balance-projector"));
+    run.arg("run").env_clear().envs([
+        ("BALANCE_PROJECTOR__KAFKA__BROKERS", "127.0.0.1:1"),
+        ("BALANCE_PROJECTOR__REDIS__URL", "redis://127.0.0.1:1/"),
+        ("BALANCE_PROJECTOR__API__LISTEN", "127.0.0.1:0"),
+        ("BALANCE_PROJECTOR__ADMIN__LISTEN", "127.0.0.1:0"),
+    ]);
+    let process = Process::start("run", &mut run, &folder.join("log"));
+    let log = eventually(Duration::from_secs(60), || {
+        let log = process.log();
+        if log.contains("waiting for an answer what=\"kafka.brokers 127.0.0.1:1\"") {
+            Ok(log)
+        } else {
+            Err(log)
+        }
+    });
+    let of_clients =
+        log.lines().filter(|line| ["rdkafka", "kafka client"].iter().any(|word| line.contains(word)));
+    assert_eq!(of_clients.count(), 0, "{log}");
 }
 
 #[test]

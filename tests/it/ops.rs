@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::Write as _,
+    path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -11,7 +12,10 @@ use argon2::{Argon2, PasswordVerifier as _};
 use serde_json::{Value, json};
 
 use crate::support::{
+    Folder,
+    certificates::Authority,
     eventually, http, kafka,
+    process::Process,
     product::{self, Product, Settings},
     redis,
 };
@@ -99,6 +103,75 @@ fn wrong_usage_or_configuration_exits_with_2_and_names_the_fault() {
         assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
         assert!(output.stdout.is_empty(), "{args:?}");
     }
+}
+
+/// What stands in files, and what is asked of the system, is configuration as well: a restart would meet the same.
+#[test]
+fn a_file_that_cannot_be_used_exits_with_2_and_is_found_by_check_config() {
+    let (authority, folder) = (Authority::new(), Folder::new("unusable"));
+    let (one, other) = (authority.issue("one", "Bank"), authority.issue("other", "Bank"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let nonsense = folder.join("nonsense.json");
+    std::fs::write(&nonsense, "nonsense").unwrap();
+    let keys = |jwks: String| {
+        vec![
+            ("API__JWT__ISSUER", "i".to_owned()),
+            ("API__JWT__AUDIENCE", "a".to_owned()),
+            ("API__JWT__JWKS", jwks),
+        ]
+    };
+    let pair = vec![
+        ("API__TLS__CERTIFICATE_FILE", text(&one.certificate)),
+        ("API__TLS__KEY_FILE", text(&other.key)),
+    ];
+    let rows = [
+        ("log.file cannot be used", vec![("LOG__FILE", text(&folder.join("none/log")))]),
+        ("log.file cannot be used", vec![("LOG__FILE", text(&nonsense.join("log")))]),
+        ("log.file cannot be used", vec![("LOG__FILE", text(&folder.join(".")))]),
+        ("api.tls cannot be used", pair),
+        ("api.jwt.jwks cannot be used", keys(text(&folder.join("none.json")))),
+        ("api.jwt.jwks cannot be used", keys(text(&nonsense))),
+    ];
+    for (expected, set) in rows {
+        let mut env =
+            vec![("API__LISTEN", "127.0.0.1:0".to_owned()), ("ADMIN__LISTEN", "127.0.0.1:0".to_owned())];
+        env.extend(set);
+        let names: Vec<_> = env.iter().map(|(name, _)| format!("BALANCE_PROJECTOR__{name}")).collect();
+        let env: Vec<_> = names.iter().zip(&env).map(|(name, (_, value))| (&**name, &**value)).collect();
+        for role in ["check-config", "serve", "run"] {
+            let output = command(&[role], &env, b"");
+            assert_eq!(output.status.code(), Some(2), "{role} {env:?}: {}", stderr(&output));
+            assert!(stderr(&output).contains(expected), "{role} {env:?}: {}", stderr(&output));
+        }
+    }
+    let file = text(&folder.join("log"));
+    let output = command(&["check-config"], &[("BALANCE_PROJECTOR__LOG__FILE", &file)], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!Path::new(&file).exists(), "a check makes no file");
+}
+
+#[test]
+fn a_certificate_that_has_ended_is_told_and_stops_nothing() {
+    let authority = Authority::new();
+    let ended = authority.issue_until("ended", "Bank", 2001);
+    let env = [
+        ("BALANCE_PROJECTOR__API__TLS__CERTIFICATE_FILE", ended.certificate.to_str().unwrap()),
+        ("BALANCE_PROJECTOR__API__TLS__KEY_FILE", ended.key.to_str().unwrap()),
+        ("BALANCE_PROJECTOR__API__LISTEN", "127.0.0.1:0"),
+        ("BALANCE_PROJECTOR__ADMIN__LISTEN", "127.0.0.1:0"),
+    ];
+    let told = "api.tls.certificate_file names a certificate that ended at 2001-01-01T00:00:00Z";
+    let output = command(&["check-config"], &env, b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    let folder = Folder::new("ended");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_balance-projector"));
+    serve.arg("serve").env_clear().envs(env);
+    let process = Process::start("serve", &mut serve, &folder.join("log"));
+    eventually(Duration::from_secs(30), || {
+        let log = process.log();
+        if log.contains(told) && log.contains("listening") { Ok(()) } else { Err(log) }
+    });
 }
 
 #[test]

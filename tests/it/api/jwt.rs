@@ -523,3 +523,75 @@ async fn a_reload_takes_users_providers_and_keys_and_a_wrong_one_nothing() {
         assert_eq!(served.metric(&name).await.as_deref(), Some(count), "{result}");
     }
 }
+
+#[tokio::test]
+async fn a_reload_goes_on_with_the_keys_of_the_same_place_and_waits_for_nobody() {
+    let world = world().await;
+    let key = Key::new("k", Algorithm::ES256);
+    let address = Address::new().await;
+    address.gives(&jwks(&[&key]));
+    let mut config = trusting(&address.url);
+    let (served, _beating) = super::world::served(&world, &config).await;
+    let token = key.token(&claims(json!({})));
+    assert_eq!(status(&served, &token).await, 200);
+    address.hangs();
+
+    config.api.jwt.refresh_ms_min = 200;
+    config.api.jwt.usable_ms_max = 3_600_000;
+    config.api.jwt.fetch_ms_max = 60_000;
+    config.api.blocked.push("AbCdEf123456".to_owned());
+    let reload = served.reloader.reload(Settings::of(&config));
+    tokio::time::timeout(Duration::from_secs(20), reload).await.expect("it waits for the issuer").unwrap();
+    assert_eq!(address.asked(), 1, "at the start alone");
+    assert_eq!(status(&served, &token).await, 200);
+    assert_eq!(get(served.at, A1, ACCOUNT_HEADERS).await.status, 403, "its provider is blocked by now");
+
+    // The new times are in force, and what they bring is used.
+    address.gives(&jwks(&[]));
+    config.api.jwt.refresh_ms = 200;
+    served.reloader.reload(Settings::of(&config)).await.unwrap();
+    for _ in 0..400 {
+        if address.asked() > 2 {
+            assert_eq!(status(&served, &token).await, 200, "no keys replace none");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the issuer is not asked more often");
+}
+
+#[tokio::test]
+async fn a_reload_to_keys_that_cannot_be_had_changes_nothing() {
+    let world = world().await;
+    let key = Key::new("k", Algorithm::ES256);
+    let folder = Folder::new("jwks");
+    let mut config = in_file(&folder, &jwks(&[&key]));
+    config.api.jwt.fetch_ms_max = 2_000;
+    let (served, _beating) = super::world::served(&world, &config).await;
+    let token = key.token(&claims(json!({})));
+    let file = |name: &str, text: &str| {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let (down, silent) = (Address::new().await, Address::new().await);
+    down.says("HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n");
+    let rows = [
+        ("a file that is missing", folder.join("none.json").to_str().unwrap().to_owned(), "none.json"),
+        ("a file that is no JWKS", file("text.json", "nonsense"), "this is no JWKS"),
+        ("a file without a key", file("empty.json", &jwks(&[])), "no key that can be used"),
+        ("an issuer that is down", down.url.clone(), "503"),
+        ("an issuer that does not answer", silent.url.clone(), "did not answer in time"),
+        ("nobody", "http://127.0.0.1:1/jwks.json".to_owned(), "refused"),
+    ];
+    config.api.blocked.push("AbCdEf123456".to_owned());
+    for (name, jwks, expected) in rows {
+        config.api.jwt.jwks = Some(jwks);
+        let error = served.reloader.reload(Settings::of(&config)).await.expect_err(name).to_string();
+        assert!(error.contains("api.jwt.jwks cannot be used") && error.contains(expected), "{name}: {error}");
+        assert_eq!(status(&served, &token).await, 200, "{name}");
+        assert_eq!(get(served.at, A1, ACCOUNT_HEADERS).await.status, 200, "{name}: all of it or nothing");
+    }
+    let refused = served.metric("balance_projector_reloads_total{result=\"refused\"}").await;
+    assert_eq!(refused.as_deref(), Some("6"));
+}

@@ -229,6 +229,35 @@ async fn a_certificate_is_replaced_without_a_request_dropped() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_clients_will_not_take_replaces_none() {
+    let world = world().await;
+    let authority = Authority::new();
+    let identity = authority.issue("server", "Bank");
+    let config = secured(&identity);
+    let (served, _beating) = super::world::served(&world, &config).await;
+    let rows = [
+        ((2000, 2001), "ended at 2001-01-01T00:00:00Z"),
+        ((2100, 2999), "begins only at 2100-01-01T00:00:00Z"),
+    ];
+    for ((from, until), expected) in rows {
+        let untimely = authority.issue_between("untimely", "Bank", from, until);
+        std::fs::copy(&untimely.certificate, &identity.certificate).unwrap();
+        std::fs::copy(&untimely.key, &identity.key).unwrap();
+        let error = served.reloader.reload(Settings::of(&config)).await.expect_err("is refused").to_string();
+        assert!(error.contains("api.tls.certificate_file") && error.contains(expected), "{error}");
+        assert_eq!(
+            once(served.at, &authority.file, None, A1, ACCOUNT_HEADERS).await,
+            Some(200),
+            "{expected}"
+        );
+    }
+    let ends = served.metric("balance_projector_tls_certificate_ends_timestamp_seconds").await;
+    assert_eq!(ends.as_deref(), Some("32472144000"), "that of the certificate in use");
+    let refused = served.metric("balance_projector_reloads_total{result=\"refused\"}").await;
+    assert_eq!(refused.as_deref(), Some("2"));
+}
+
+#[tokio::test]
 async fn a_handshake_has_the_bound_of_headers() {
     let world = world().await;
     let authority = Authority::new();

@@ -37,17 +37,22 @@ impl Authority {
 
     /// A certificate of this machine, for servers and clients, of this organisation.
     pub fn issue(&self, name: &str, organisation: &str) -> Identity {
-        self.issue_until(name, organisation, 2999)
+        self.issue_between(name, organisation, 2000, 2999)
     }
 
     /// One that ends with the first of January of a year.
     pub fn issue_until(&self, name: &str, organisation: &str, year: i32) -> Identity {
+        self.issue_between(name, organisation, 2000, year)
+    }
+
+    /// One that begins and ends with the first of January of these years.
+    pub fn issue_between(&self, name: &str, organisation: &str, from: i32, until: i32) -> Identity {
         let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(hosts).expect("parameters");
         params.distinguished_name.push(DnType::CommonName, name);
         params.distinguished_name.push(DnType::OrganizationName, organisation);
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(year, 1, 1);
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");
