@@ -317,6 +317,9 @@ impl Config {
                 MASK.clone_into(value);
             }
         }
+        if let Some((place, _)) = self.api.jwt.jwks.as_deref().and_then(|jwks| jwks.split_once('?')) {
+            masked.api.jwt.jwks = Some(format!("{place}?{MASK}"));
+        }
         for provider in &mut masked.api.providers {
             MASK.clone_into(&mut provider.api_key_sha256);
         }

@@ -90,7 +90,7 @@ pub async fn answer(api: &Api, request: &Parts, segment: &str) -> Reply {
         }
         Err(refused) => {
             if let Refused::Unavailable(reason) = &refused {
-                api.metrics.unavailable(metrics::View::Account, reason);
+                api.unavailable(metrics::View::Account, reason);
             }
             if let Some(reason) = refused.reason() {
                 let who = Who { caller: caller.as_deref(), request: request_id(&request.headers) };

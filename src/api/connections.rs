@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
-use crate::telemetry::Seldom;
+use crate::{telemetry::Seldom, tls::Validity};
 
 /// How long a stop waits for the rest of headers that have begun.
 const LAST_HEADERS: Duration = Duration::from_secs(1);
@@ -115,18 +115,25 @@ pub async fn serve(
 /// The certificate in use, which may be replaced: connections that are open keep theirs.
 pub struct Tls {
     config: ArcSwap<ServerConfig>,
+    validity: ArcSwap<Validity>,
     failed: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Tls {
     /// Tells of each handshake that fails.
-    pub fn new(config: Arc<ServerConfig>, failed: Box<dyn Fn() + Send + Sync>) -> Self {
-        Tls { config: ArcSwap::new(config), failed }
+    pub fn new(config: Arc<ServerConfig>, validity: Validity, failed: Box<dyn Fn() + Send + Sync>) -> Self {
+        Tls { config: ArcSwap::new(config), validity: ArcSwap::from_pointee(validity), failed }
+    }
+
+    /// Whether the one in use is valid from and until the same instants.
+    pub fn is_of(&self, validity: Validity) -> bool {
+        **self.validity.load() == validity
     }
 
     /// Takes another certificate for connections to come.
-    pub fn replace(&self, config: Arc<ServerConfig>) {
+    pub fn replace(&self, config: Arc<ServerConfig>, validity: Validity) {
         self.config.store(config);
+        self.validity.store(Arc::new(validity));
     }
 }
 
@@ -207,11 +214,15 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
             let last = Bounds { headers: bounds.headers.min(LAST_HEADERS), ..bounds };
+            let overdue = async {
+                tokio::time::sleep(last.headers).await;
+                activity.overdue(last).await;
+            };
             tokio::select! {
                 // First of all, what has come is read: a whole request is answered, however late it is seen.
                 biased;
                 ended = serving => ended,
-                () = activity.overdue(last) => return,
+                () = overdue => return,
             }
         }
     };

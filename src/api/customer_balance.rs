@@ -76,7 +76,7 @@ pub async fn answer(api: &Api, request: &Parts, segment: &str) -> Reply {
         }
         Err(refused) => {
             if let Refused::Unavailable(reason) = &refused {
-                api.metrics.unavailable(metrics::View::Customer, reason);
+                api.unavailable(metrics::View::Customer, reason);
             }
             if let Some(reason) = refused.reason() {
                 let who = Who { caller: caller.as_deref(), request: tracking_id(&request.headers) };
@@ -179,7 +179,7 @@ async fn balance(
         Total::NoDue => None,
         Total::SeveralCurrencies => {
             api.metrics.several_currencies();
-            tracing::warn!(request = tracking_id, "dues in several currencies: a balance is left out");
+            tracing::info!(request = tracking_id, "dues in several currencies: a balance is left out");
             None
         }
     };

@@ -23,9 +23,11 @@ use super::{
     refusal::Refusals,
     reply::Reply,
     settings::Settings,
+    unavailable::Unavailable,
 };
 use crate::{
     store::{CountStore, ReadStore},
+    telemetry::Seldom,
     traces,
 };
 
@@ -43,6 +45,7 @@ pub struct Api {
     pub(super) user_buckets: Buckets,
     pub(super) provider_buckets: Buckets,
     pub(super) refusals: Refusals,
+    pub(super) away: Seldom,
 }
 
 /// The paths of both views; all others say "not found" in the form of the view that they are nearest to.
@@ -110,6 +113,16 @@ async fn not_found(api: &Api, parts: &Parts) -> Reply {
 }
 
 impl Api {
+    /// Counts why there is no figure. Where the store is why, that is told too, once a minute.
+    pub(super) fn unavailable(&self, view: View, reason: &Unavailable) {
+        self.metrics.unavailable(view, reason);
+        if let Unavailable::Store(error) = reason
+            && self.away.is_due()
+        {
+            tracing::warn!(?view, %error, "reads are refused for the store's sake; told once a minute");
+        }
+    }
+
     /// Counts and times an answer. A panic is an answer too, and ends nothing else.
     async fn observe(
         &self,

@@ -25,7 +25,10 @@ use super::{
     router::{self, Api},
     settings::{self, Settings, SettingsError},
 };
-use crate::store::{CountStore, ReadStore};
+use crate::{
+    store::{CountStore, ReadStore},
+    telemetry::Seldom,
+};
 
 /// How soon the issuer's keys are looked at again, at least and at most.
 const SOON: Duration = Duration::from_millis(50);
@@ -93,7 +96,7 @@ impl Server {
         let tls = settings.tls.take().map(|tls| {
             metrics.certificate_ends(tls.validity.until);
             let counted = Arc::clone(&metrics);
-            Arc::new(Tls::new(tls.config, Box::new(move || counted.handshake_failed())))
+            Arc::new(Tls::new(tls.config, tls.validity, Box::new(move || counted.handshake_failed())))
         });
         let freshness = Arc::new(freshness);
         let document = openapi::Document::of(&settings)?;
@@ -109,6 +112,7 @@ impl Server {
             user_buckets: Buckets::new(),
             provider_buckets: Buckets::new(),
             refusals: Refusals::new(),
+            away: Seldom::default(),
         });
         Ok(Server { listener, address, api, tls })
     }
@@ -167,21 +171,30 @@ impl Reloader {
     async fn replace(&self, settings: Result<Settings, SettingsError>) -> Result<(), ReloadError> {
         let mut settings = settings?;
         if let Some(untimely) = settings.untimely(self.api.clock.now()) {
-            return Err(untimely.into());
+            // One that is in use already keeps nobody from being shut out.
+            if !self
+                .tls
+                .as_ref()
+                .zip(settings.tls.as_ref())
+                .is_some_and(|(used, new)| used.is_of(new.validity))
+            {
+                return Err(untimely.into());
+            }
+            tracing::warn!("{untimely}");
         }
         let before = self.api.access.load_full();
         let access = Access::of(&mut settings, Some(&before))?;
-        // Keys from another place must be here before their tokens come. Nobody else waits for the issuer: who is
-        // blocked by this reload is served until then.
+        // Keys from another place must be here before their tokens come, and a file is read again. Nobody else waits for
+        // the issuer: who is blocked by this reload is served until then.
         let go_on = |keys: &Keys| before.keys().is_some_and(|held| keys.go_on_from(held));
-        if let Some(keys) = access.keys().filter(|keys| !go_on(keys)) {
+        if let Some(keys) = access.keys().filter(|keys| keys.in_file() || !go_on(keys)) {
             keys.refresh().await.map_err(|error| settings::unusable_keys(&error))?;
         }
         match (&self.tls, settings.tls) {
             (None, None) => {}
             (Some(tls), Some(new)) => {
                 self.api.metrics.certificate_ends(new.validity.until);
-                tls.replace(new.config);
+                tls.replace(new.config, new.validity);
             }
             (None, Some(_)) | (Some(_), None) => return Err(ReloadError::Scheme),
         }

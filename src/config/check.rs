@@ -152,7 +152,13 @@ fn access(api: &Api, want: &mut impl FnMut(bool, Fault)) {
         want(!empty, Fault::new(format!("api.jwt.{key}"), "was \"\", may not be empty"));
     }
     if let Some(jwks) = jwt.jwks.as_deref().filter(|jwks| jwks.contains("://")) {
-        bare(want, "api.jwt.jwks", jwks, is_address);
+        let (key, wrong) = ("api.jwt.jwks", "may be an address without a login; its value is not shown");
+        // A query may be a secret: some issuers tell by it whose keys are meant.
+        if jwks.contains(['@', '?']) {
+            want(!jwks.contains('@') && is_address(jwks), Fault::new(key, wrong));
+        } else {
+            want(is_address(jwks), Fault::wrong(key, &jwks));
+        }
     }
     want(
         jwt.refresh_ms_min <= jwt.refresh_ms && jwt.refresh_ms < jwt.usable_ms_max,

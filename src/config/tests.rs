@@ -328,7 +328,7 @@ fn an_error_echoes_no_secret() {
         "[traces]\nendpoint = \"http://u:hunter2@h/v1/traces\"",
         "[traces]\nendpoint = \"https://h/v1/traces?token=hunter2\"",
         "[api.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"https://u:hunter2@h/jwks\"",
-        "[api.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"https://h/jwks?apikey=hunter2\"",
+        "[api.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"http://h/jwks?apikey=hunter2\"",
         "[api]\ntokens = [{ client_id = \"t\", token_sha256 = \"hunter2\", api_key_sha256 = \"hunter2\", accounts = [] }]",
     ];
     for text in rows {
@@ -348,6 +348,7 @@ fn an_error_echoes_no_secret() {
 fn what_is_printed_masks_every_secret() {
     let text = format!(
         "[redis]\nurl = \"redis://user:hunter2@h:1/3\"\n[kafka.properties]\n\"sasl.password\" = \"hunter2\"\n\
+         [api.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"https://h/keys?app=hunter2\"\n\
          [[api.profiles]]\nid = \"p\"\n[[api.users]]\nname = \"u\"\npassword_hash = \"{HASH}\"\nprofiles = [\"p\"]\n\
          [[api.tokens]]\nclient_id = \"t\"\ntoken_sha256 = \"{0}\"\napi_key_sha256 = \"{0}\"\naccounts = []",
         "ab".repeat(32)
@@ -356,7 +357,10 @@ fn what_is_printed_masks_every_secret() {
     for secret in ["hunter2", "argon2id", "abab"] {
         assert!(!printed.contains(secret), "{printed}");
     }
-    assert!(printed.contains("redis://user:***@h:1/3"));
+    assert!(
+        printed.contains("redis://user:***@h:1/3") && printed.contains("https://h/keys?***"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -304,7 +304,7 @@ struct Source {
     numbers: Window<8>,
     /// The newest `time` of its numbered events.
     numbered_newest: Option<Time>,
-    /// The newest `time` of its unnumbered events that are no longer remembered.
+    /// The newest `time` of its events whose ids are no longer remembered, numbered or not; not before it.
     forgotten: Option<Time>,
     /// A record that cannot be read was passed over, and may have been this source's: its next number may be any
     /// higher one, once.
@@ -346,15 +346,6 @@ pub(super) enum Recognised {
     New(Sighting),
 }
 
-impl Source {
-    /// Up to which `time` an event without a number may be one that is no longer remembered: one of those without, or
-    /// one that bore a number when it came first.
-    fn forgotten_until(&self) -> Option<Time> {
-        let ids = u64::try_from(self.numbers.records().count()).unwrap_or(u64::MAX);
-        self.forgotten.max(self.numbered_newest.filter(|_| self.last > ids))
-    }
-}
-
 impl Seen {
     /// Tells a repeat, a gap and a conflict by number and id. As new, an event is no gap and not late.
     pub(super) fn recognise(
@@ -388,7 +379,7 @@ impl Seen {
         if remembered && event.sequence.is_none() {
             return Ok(Recognised::Repeat);
         }
-        let forgotten = known.and_then(Source::forgotten_until);
+        let forgotten = known.and_then(|known| known.forgotten);
         let late =
             !as_new && event.sequence.is_none() && forgotten.is_some_and(|forgotten| event.time <= forgotten);
         Ok(Recognised::New(Sighting {
@@ -556,7 +547,10 @@ impl Source {
             // No id: an event that comes with such a number later is a conflict, for it may have been given up.
             self.numbers.push([0; 8], NUMBERS_MAX);
         }
-        self.numbers.push(event.0, NUMBERS_MAX);
+        if self.numbers.push(event.0, NUMBERS_MAX).is_some() {
+            // Whose id goes came no later than the newest before this one, and may come again without its number.
+            self.forgotten = self.forgotten.max(self.numbered_newest);
+        }
         self.last = number;
         self.open = false;
     }

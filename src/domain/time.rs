@@ -17,6 +17,9 @@ pub struct Time(pub Timestamp);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Day(pub Date);
 
+/// The first second of the year 0 in UTC.
+const YEAR_0: i64 = -62_167_219_200;
+
 impl Time {
     /// The day of this instant in a zone.
     pub fn day_in(self, zone: &TimeZone) -> Day {
@@ -61,9 +64,8 @@ impl Time {
             _ => return None,
         };
         let civil = date.at(hour, minute, second, nanosecond);
-        let first =
-            Offset::UTC.to_timestamp(jiff::civil::date(0, 1, 1).at(0, 0, 0, 0)).unwrap_or(Timestamp::MIN);
-        Some(Time(offset.to_timestamp(civil).unwrap_or(Timestamp::MAX).max(first)))
+        let instant = offset.to_timestamp(civil).unwrap_or(Timestamp::MAX);
+        Some(Time(instant.max(Timestamp::from_second(YEAR_0).unwrap_or(Timestamp::MIN))))
     }
 }
 

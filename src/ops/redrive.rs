@@ -207,7 +207,8 @@ fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Ve
         };
         anyhow::bail!("nothing was changed: {what}; `dead-letters list` tells what is");
     }
-    if let Some(gone) = cases.iter().find(|case| case.gone) {
+    // Where nobody is on hold, nothing has to be read again.
+    if let Some(gone) = cases.iter().find(|case| case.gone && case.subject.is_some()) {
         anyhow::bail!(
             "nothing was changed: retention has removed {}/{}@{}, so its key cannot be folded again; rebuild from a snapshot or from the log's start",
             gone.topic,

@@ -69,12 +69,12 @@ async fn look(config: &Config, store: &impl ReadStore, keys_max: usize) -> anyho
     let looked = tokio::task::spawn_blocking(move || {
         let mut log = LogView::look(&asked, &next);
         // Where the brokers do not answer, that is told already.
-        let nobodys = if log.faults.is_empty() { letters::without_key(&asked) } else { Ok(0) };
-        let nobodys = nobodys.unwrap_or_else(|error| {
+        let looked = log.faults.is_empty().then(|| letters::without_key(&asked));
+        let nobodys = looked.transpose();
+        if let Err(error) = &nobodys {
             log.faults.push(format!("the dead letters cannot be read: {error:#}"));
-            0
-        });
-        (log, nobodys)
+        }
+        (log, nobodys.ok().flatten())
     });
     let (log, dead_letters_without_key) = looked.await.context("the log cannot be read")?;
     let looks = Looks { cluster, first, second, unhealthy, log, keys, dead_letters_without_key };

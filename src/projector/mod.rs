@@ -53,8 +53,8 @@ use crate::{
 
 const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-const PUT_RIGHT: &str = "set maxmemory-policy noeviction: where nothing was evicted it goes on by itself; where keys \
-                         were, give the store memory and empty it, or rebuild";
+const PUT_RIGHT: &str = "put right what is said of the store: it goes on by itself; where keys were evicted, give it \
+                         memory and empty it, or rebuild";
 /// How long a claim waits for decisions that are there and not followed yet.
 const FOLLOWED_MAX: Duration = Duration::from_secs(5);
 
@@ -487,13 +487,13 @@ impl Owner for Supervisor {
     }
 }
 
-/// A keyed hash of a record's key and value; absent and empty differ.
 /// By what a record is told from another at its place, in a log made anew.
 pub fn identity(key: FingerprintKey, record: &Stored<'_>) -> LastRecord {
     let hash = hash(key, record.key, record.value);
     LastRecord { offset: record.offset, timestamp_ms: record.timestamp_ms, hash }
 }
 
+/// A keyed hash of a record's key and value; absent and empty differ.
 fn hash(key: FingerprintKey, record_key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
     let mut hasher = SipHasher13::new_with_key(&key.0);
     for part in [record_key, value] {

@@ -172,28 +172,45 @@ impl Session<'_> {
         let (generation, wanted) = (self.shared.generation, std::slice::from_ref(key));
         let values = self.shared.store.load(generation, self.id, self.acknowledged, wanted).await?;
         let bytes = values.into_iter().next().flatten().unwrap_or_default();
-        let cell = if bytes.is_empty() { None } else { Some(self.decode_cell(key, &bytes)?) };
-        Ok((cell, bytes))
+        Ok((self.decode_elsewhere(key, &bytes)?, bytes))
     }
 
     /// Sends a commit that rests on other partitions' cells. Those may change all the time: they are read right before,
     /// and again where one has changed nevertheless.
     pub(super) async fn commit_guarded(&mut self, commit: &mut Commit) -> Result<(), StoreError> {
-        for _ in 1..GUARDED_TRIES {
-            self.look_elsewhere_again(&mut commit.quarantines).await?;
+        let mut refused = None;
+        for _ in 0..GUARDED_TRIES {
+            let changed = self.look_elsewhere_again(&mut commit.quarantines).await?;
+            if let Some(refused) = refused.filter(|_| !changed) {
+                // It is not for one of these.
+                return Err(refused);
+            }
             match self.shared.store.commit(commit).await {
-                Err(StoreError::Guarded { .. }) => {}
+                Err(error @ StoreError::Guarded { .. }) => refused = Some(error),
                 other => return other,
             }
         }
-        self.shared.store.commit(commit).await
+        refused.map_or(Ok(()), Err)
     }
 
-    async fn look_elsewhere_again(&mut self, marks: &mut [QuarantineWrite]) -> Result<(), StoreError> {
-        for mark in marks {
-            let Some((key, bytes)) = &mut mark.unless_changed else { continue };
-            match self.elsewhere(key).await {
-                Ok((cell, now)) => {
+    /// Reads all of those cells in one round trip; tells whether one has changed.
+    async fn look_elsewhere_again(&mut self, marks: &mut [QuarantineWrite]) -> Result<bool, StoreError> {
+        let keys: Vec<CellKey> =
+            marks.iter().filter_map(|mark| Some(mark.unless_changed.as_ref()?.0.clone())).collect();
+        let values =
+            self.shared.store.load(self.shared.generation, self.id, self.acknowledged, &keys).await?;
+        let mut changed = false;
+        let guarded = marks.iter_mut().filter(|mark| mark.unless_changed.is_some());
+        for (mark, value) in guarded.zip(values) {
+            let (Some((key, bytes)), now) = (&mut mark.unless_changed, value.unwrap_or_default()) else {
+                continue;
+            };
+            if *bytes == now {
+                continue;
+            }
+            changed = true;
+            match self.decode_elsewhere(key, &now) {
+                Ok(cell) => {
                     *bytes = now;
                     mark.customers = customers(cell.as_ref());
                 }
@@ -202,7 +219,11 @@ impl Session<'_> {
                 Err(Interrupt::Halt(_)) => {}
             }
         }
-        Ok(())
+        Ok(changed)
+    }
+
+    fn decode_elsewhere(&self, key: &CellKey, bytes: &Bytes) -> Result<Option<Cell>, Interrupt> {
+        if bytes.is_empty() { Ok(None) } else { self.decode_cell(key, bytes).map(Some) }
     }
 }
 

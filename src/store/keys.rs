@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `{bp}:active` | the number of the generation that readers are served |
 //! | `{bp}:live` | hash: the number of each generation that is fed → the name of its log |
-//! | `{bp}:evicted` | hash: the server's run and its count of evictions; the generations that lost keys by them |
+//! | `{bp}:evicted` | hash: each run of a server → how often it had evicted; the generations that lost keys by it |
 //! | `{bp}:g1:pos`, `:state` | hashes, a field per partition: [`Position`] packed, heartbeat as JSON |
 //! | `{bp}:g1:a:<account>`, `:c:<customer>` | cells |
 //! | `{bp}:g1:d:<customer>` | set: the accounts on which the customer owes, or once did |

@@ -277,6 +277,7 @@ impl WriteStore for RedisStore {
         self.check_server(&self.writer).await?;
         if with_permissions {
             self.check_permissions().await?;
+            self.read_note().await?;
         }
         Ok(())
     }

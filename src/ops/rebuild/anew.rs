@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::{
-    decisions::Birth,
+    decisions::{Birth, Decisions},
     domain::{FingerprintKey, LastRecord, PartitionId},
     ops::console::Console,
     projector,
@@ -13,7 +14,11 @@ use crate::{
 };
 
 /// How often the topics were made anew by now: a generation of another log cannot be passed, nor compared by offsets.
-pub(super) async fn made_anew(console: &Console, served: &Birth) -> anyhow::Result<u32> {
+pub(super) async fn made_anew(
+    console: &Console,
+    decisions: &Decisions,
+    served: &Birth,
+) -> anyhow::Result<u32> {
     let positions =
         console.store.positions(served.generation).await.context("the projection cannot be read")?;
     let last = positions.into_iter().filter_map(|(id, position)| Some((id, position.checkpoint.last?)));
@@ -28,12 +33,20 @@ pub(super) async fn made_anew(console: &Console, served: &Birth) -> anyhow::Resu
         }
         anyhow::Ok(false)
     });
-    Ok(served.made_anew.saturating_add(u32::from(anew.await??)))
+    if !anew.await?? {
+        return Ok(served.made_anew);
+    }
+    // One that was begun meanwhile, and is not served, may be of a log between the two.
+    let most = decisions.births.values().map(|birth| birth.made_anew).max().unwrap_or_default();
+    Ok(most.saturating_add(1))
 }
 
 /// Whether the record that was folded last stands where it stood; what retention has removed is believed to have.
 fn is_there(scan: &Scan, key: FingerprintKey, id: PartitionId, last: LastRecord) -> anyhow::Result<bool> {
-    let (low, end) = scan.bounds(id)?;
+    let (low, end) = match scan.bounds(id) {
+        Err(error) if is_unknown(&error) => return Ok(false),
+        bounds => bounds?,
+    };
     if last.offset < low {
         return Ok(true);
     }
@@ -45,4 +58,12 @@ fn is_there(scan: &Scan, key: FingerprintKey, id: PartitionId, last: LastRecord)
         })?;
     }
     Ok(found)
+}
+
+/// Made anew with fewer partitions.
+fn is_unknown(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition)
+    )
 }

@@ -20,7 +20,7 @@ use crate::{
     projector::{Standing, generation},
     snapshot::{self, Imported, Opened},
     source::topics,
-    store::Generation,
+    store::{Generation, WriteStore as _},
     telemetry,
 };
 
@@ -92,6 +92,8 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
         }
     };
     if let Some(seed) = &seed {
+        // Before anything of it is there: what was evicted before is none of it.
+        console.store.guard(birth.generation).await.context("nothing is imported")?;
         tokio::select! {
             filled = fill(&console, &birth, seed) => filled?,
             () = shutdown.cancelled() => return Ok(()),
@@ -188,7 +190,7 @@ async fn begin(
         goes_on(console, seed, &mut preflight.topics)?;
     }
     let made_anew = match served {
-        Some(served) => anew::made_anew(console, served).await?,
+        Some(served) => anew::made_anew(console, decisions, served).await?,
         None => 0,
     };
     let act = consent.ask(&preflight.tell(generation, served.map(|served| served.generation), &origin))?;

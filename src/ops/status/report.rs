@@ -22,8 +22,8 @@ pub(super) struct Looks {
     pub(super) log: LogView,
     /// Some of the keys on hold.
     pub(super) keys: Vec<(Subject, Quarantine)>,
-    /// Nobody decided about them.
-    pub(super) dead_letters_without_key: usize,
+    /// Nobody decided about them; `None` where they could not be counted.
+    pub(super) dead_letters_without_key: Option<usize>,
 }
 
 /// What `status` tells; its JSON form is stable.
@@ -35,8 +35,8 @@ pub(super) struct Report {
     quarantined_keys: u64,
     /// The first of them.
     quarantined: Vec<KeyReport>,
-    /// Undecided ones: no reader can be told of them.
-    dead_letters_without_key: usize,
+    /// Undecided ones: no reader can be told of them. Null where they could not be counted.
+    dead_letters_without_key: Option<usize>,
     /// Empty: all is well.
     pub(super) needs_person: Vec<String>,
 }
@@ -147,7 +147,7 @@ impl Report {
             needs_person.push(format!("{quarantined_keys} {keys} on hold: decide on the dead letters"));
         }
         let nobodys = looks.dead_letters_without_key;
-        if nobodys > 0 {
+        if let Some(nobodys) = nobodys.filter(|nobodys| *nobodys > 0) {
             let letters = if nobodys == 1 { "dead letter names" } else { "dead letters name" };
             needs_person.push(format!(
                 "{nobodys} {letters} nobody who could be told: `dead-letters list`, and decide"
@@ -397,7 +397,7 @@ mod tests {
             first: states(state(4), true),
             second: states(state(6), true),
             unhealthy: None,
-            dead_letters_without_key: 0,
+            dead_letters_without_key: Some(0),
             log: LogView { partitions: BTreeMap::from([(LEDGER, view)]), faults: Vec::new() },
             keys: Vec::new(),
         }
@@ -486,7 +486,7 @@ mod tests {
                 "the store is not to be believed: it evicts",
             ),
             (Looks { keys: vec![key], ..looks() }, "1 key is on hold"),
-            (Looks { dead_letters_without_key: 2, ..looks() }, "2 dead letters name nobody"),
+            (Looks { dead_letters_without_key: Some(2), ..looks() }, "2 dead letters name nobody"),
         ];
         for (looks, expected) in rows {
             let report = Report::new(&looks, 30_000);

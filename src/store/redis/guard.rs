@@ -5,16 +5,16 @@
 //! note that outlives both sides' processes, and the server's. It goes with the rest when the database is emptied.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
 };
 
 use super::{RedisStore, bulk, fields, generation, link::Link, unexpected};
 use crate::store::{Generation, StoreError, keys};
 
-/// The fields of the note besides the generations.
-const RUN: &str = "run";
-const COUNT: &str = "count";
+/// Fields of the note: `run:<id>` → how often keys had been evicted in that run of a server when that was last seen.
+/// The others are the generations that lost keys.
+const RUN: &str = "run:";
 
 /// How often keys were evicted in one run of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Server {
 /// What is noted in the store.
 #[derive(Debug, Default)]
 struct Note {
-    evicted: Option<Evicted>,
+    runs: HashMap<String, u64>,
     lossy: BTreeSet<Generation>,
 }
 
@@ -42,8 +42,9 @@ struct Note {
 pub(super) struct Seen(Mutex<Option<Evicted>>);
 
 impl Seen {
-    fn get(&self) -> Option<Evicted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn get(&self, run: &str) -> Option<u64> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref().filter(|seen| seen.run == run).map(|seen| seen.count)
     }
 
     fn set(&self, evicted: &Evicted) {
@@ -51,13 +52,11 @@ impl Seen {
     }
 }
 
-/// Whether keys were evicted since: those of a run that nobody saw the beginning of count as ours where there is
-/// anything of ours.
-fn has_risen(before: Option<&Evicted>, now: &Evicted, holds_ours: bool) -> bool {
+/// Whether keys were evicted since: in a run that nobody has seen before, those of ours count that are there.
+fn has_risen(before: Option<u64>, now: u64, holds_ours: bool) -> bool {
     match before {
-        Some(before) if before.run == now.run => now.count > before.count,
-        Some(_) => now.count > 0,
-        None => now.count > 0 && holds_ours,
+        Some(before) => now > before,
+        None => now > 0 && holds_ours,
     }
 }
 
@@ -89,11 +88,14 @@ impl Server {
         Server { evicted, policy: field("maxmemory_policy").to_owned(), fault }
     }
 
-    /// Whether it is one that keeps what it is given.
+    /// Whether it is one that this program can work with.
+    fn is_usable(&self) -> Result<(), StoreError> {
+        self.fault.clone().map_or(Ok(()), |reason| Err(StoreError::Corrupt { reason }))
+    }
+
+    /// Whether it is one that keeps what it is given, too.
     fn judge(&self) -> Result<(), StoreError> {
-        if let Some(reason) = &self.fault {
-            return Err(StoreError::Corrupt { reason: reason.clone() });
-        }
+        self.is_usable()?;
         if self.policy != "noeviction" {
             return Err(StoreError::Corrupt {
                 reason: format!(
@@ -126,26 +128,29 @@ impl RedisStore {
     /// The same for the owner of a generation, which must be whole; takes note of what was evicted.
     pub(super) async fn guard_written(&self, own: Generation) -> Result<(), StoreError> {
         let server = server(&self.writer).await?;
+        server.is_usable()?;
+        let Evicted { run, count } = &server.evicted;
         let mut note = self.note(&self.writer).await?;
-        let now = &server.evicted;
-        let before = note.evicted.clone().or_else(|| self.seen.get());
+        let noted = note.runs.get(run).copied();
         let mut exists = redis::cmd("EXISTS");
         exists.arg(self.keys(own).positions());
         let holds_ours = matches!(self.writer.call(&exists).await?, redis::Value::Int(1));
         let mut write = redis::cmd("HSET");
-        write.arg(keys::evicted(&self.prefix)).arg(RUN).arg(&now.run).arg(COUNT).arg(now.count);
-        let risen = has_risen(before.as_ref(), now, holds_ours);
+        write.arg(keys::evicted(&self.prefix)).arg(format!("{RUN}{run}")).arg(*count);
+        let risen = has_risen(noted.or_else(|| self.seen.get(run)), *count, holds_ours);
         if risen {
             note.lossy.extend(self.listed().await?);
-            note.lossy.insert(own);
+            // What is not there yet has lost nothing.
+            note.lossy.extend(holds_ours.then_some(own));
             for generation in &note.lossy {
                 write.arg(generation.0).arg("evicted");
             }
         }
-        if risen || note.evicted.as_ref() != Some(now) {
+        // Noted before the policy is judged: a restart of the server would let it be forgotten.
+        if noted != Some(*count) {
             self.writer.call(&write).await?;
         }
-        self.seen.set(now);
+        self.seen.set(&server.evicted);
         server.judge()?;
         if note.lossy.contains(&own) { Err(lossy(own)) } else { Ok(()) }
     }
@@ -154,12 +159,13 @@ impl RedisStore {
     pub(super) async fn guard_read(&self, link: &Link) -> Result<(), StoreError> {
         let server = server(link).await?;
         server.judge()?;
+        let Evicted { run, count } = &server.evicted;
         let note = self.note(link).await?;
         let mut get = redis::cmd("GET");
         get.arg(keys::active(&self.prefix));
         let active = generation(link.call(&get).await?)?;
-        let before = note.evicted.or_else(|| self.seen.get());
-        let risen = has_risen(before.as_ref(), &server.evicted, active.is_some());
+        let before = note.runs.get(run).copied().or_else(|| self.seen.get(run));
+        let risen = has_risen(before, *count, active.is_some());
         if let Some(active) = active.filter(|active| risen || note.lossy.contains(active)) {
             return Err(lossy(active));
         }
@@ -167,22 +173,22 @@ impl RedisStore {
         Ok(())
     }
 
+    pub(super) async fn read_note(&self) -> Result<(), StoreError> {
+        self.note(&self.writer).await.map(|_| ())
+    }
+
     async fn note(&self, link: &Link) -> Result<Note, StoreError> {
         let mut all = redis::cmd("HGETALL");
         all.arg(keys::evicted(&self.prefix));
         let mut note = Note::default();
-        let (mut run, mut count) = (None, None);
         for (field, value) in fields(link.call(&all).await?)? {
-            let value = String::from_utf8(value).map_err(|_| unexpected())?;
-            match field.as_str() {
-                RUN => run = Some(value),
-                COUNT => count = Some(value.parse().map_err(|_| unexpected())?),
-                number => {
-                    note.lossy.insert(Generation(number.parse().map_err(|_| unexpected())?));
-                }
+            if let Some(run) = field.strip_prefix(RUN) {
+                let count = String::from_utf8(value).ok().and_then(|count| count.parse().ok());
+                note.runs.insert(run.to_owned(), count.ok_or_else(unexpected)?);
+            } else {
+                note.lossy.insert(Generation(field.parse().map_err(|_| unexpected())?));
             }
         }
-        note.evicted = run.zip(count).map(|(run, count)| Evicted { run, count });
         Ok(note)
     }
 
@@ -212,28 +218,21 @@ async fn server(link: &Link) -> Result<Server, StoreError> {
 mod tests {
     use super::*;
 
-    fn evicted(run: &str, count: u64) -> Evicted {
-        Evicted { run: run.to_owned(), count }
-    }
-
     #[test]
     fn what_was_evicted_since_is_told_from_what_was_before() {
-        // Seen before, now, whether there is anything of ours, whether it has risen.
+        // Seen before in this run, now, whether there is anything of ours, whether it has risen.
         let rows = [
-            (None, evicted("a", 0), true, false),
-            (None, evicted("a", 7), false, false),
-            (None, evicted("a", 7), true, true),
-            (Some(evicted("a", 7)), evicted("a", 7), true, false),
-            (Some(evicted("a", 7)), evicted("a", 8), true, true),
-            (Some(evicted("a", 7)), evicted("b", 0), true, false),
-            (Some(evicted("a", 7)), evicted("b", 1), true, true),
+            (None, 0, true, false),
+            (None, 7, false, false),
+            (None, 7, true, true),
+            (Some(7), 7, true, false),
+            (Some(7), 8, true, true),
+            (Some(7), 8, false, true),
+            // Somebody reset the server's statistics.
+            (Some(7), 0, true, false),
         ];
         for (before, now, holds_ours, risen) in rows {
-            assert_eq!(
-                has_risen(before.as_ref(), &now, holds_ours),
-                risen,
-                "{before:?} {now:?} {holds_ours}"
-            );
+            assert_eq!(has_risen(before, now, holds_ours), risen, "{before:?} {now:?} {holds_ours}");
         }
     }
 

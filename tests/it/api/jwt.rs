@@ -595,3 +595,21 @@ async fn a_reload_to_keys_that_cannot_be_had_changes_nothing() {
     let refused = served.metric("balance_projector_reloads_total{result=\"refused\"}").await;
     assert_eq!(refused.as_deref(), Some("6"));
 }
+
+/// A key that was taken out of its file is to be out at once.
+#[tokio::test]
+async fn a_reload_reads_keys_of_a_file_again() {
+    let world = world().await;
+    let (old, new) = (Key::new("old", Algorithm::ES256), Key::new("new", Algorithm::ES256));
+    let folder = Folder::new("jwks");
+    let config = in_file(&folder, &jwks(&[&old]));
+    let (served, _beating) = super::world::served(&world, &config).await;
+    let file = config.api.jwt.jwks.clone().expect("a path");
+    std::fs::write(&file, jwks(&[&new])).unwrap();
+    served.reloader.reload(Settings::of(&config)).await.expect("taken over");
+    let tokens = [old, new].map(|key| key.token(&claims(json!({}))));
+    assert_eq!([status(&served, &tokens[0]).await, status(&served, &tokens[1]).await], [401, 200]);
+    std::fs::write(&file, "nonsense").unwrap();
+    served.reloader.reload(Settings::of(&config)).await.expect_err("is no JWKS");
+    assert_eq!(status(&served, &tokens[1]).await, 200);
+}

@@ -258,6 +258,16 @@ async fn a_certificate_that_clients_will_not_take_replaces_none() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_ended_keeps_nobody_from_being_shut_out() {
+    let world = world().await;
+    let authority = Authority::new();
+    let mut config = secured(&authority.issue_between("untimely", "Bank", 2000, 2001));
+    let (served, _beating) = super::world::served(&world, &config).await;
+    config.api.blocked.push("somebody".to_owned());
+    served.reloader.reload(Settings::of(&config)).await.expect("the certificate is the one in use");
+}
+
+#[tokio::test]
 async fn a_handshake_has_the_bound_of_headers() {
     let world = world().await;
     let authority = Authority::new();

@@ -232,15 +232,15 @@ fn a_numbered_event_is_known_by_its_number() {
         ("without its number, one of the last eight", nine(), event(2, line("1 CZK", true)), DUPLICATE),
         ("without its number, further back", nine(), event(1, line("1 CZK", true)), UNVERIFIABLE),
         (
-            "without a number, not after the newest time",
+            "without a number, not after what may be forgotten",
             nine(),
-            event(99, closed()).at("2026-03-10T10:00:09Z"),
+            event(99, closed()).at("2026-03-10T10:00:08Z"),
             UNVERIFIABLE,
         ),
         (
-            "without a number, after the newest time",
+            "without a number, of the newest time",
             nine(),
-            event(99, closed()).at("2026-03-10T10:00:10Z"),
+            event(99, closed()).at("2026-03-10T10:00:09Z"),
             APPLIED,
         ),
         (
