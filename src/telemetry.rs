@@ -55,7 +55,7 @@ pub mod metric {
         DEAD_LETTERS_WITHOUT_KEY = "dead_letters_without_key", "Records set aside of which no reader can be told [class]";
         STATEMENTS = "statements", "Statements of the ledger of record by how they compared [result]";
         COMMITS = "commits", "Commits that the store acknowledged [topic]";
-        COMMITS_REFUSED = "commits_refused", "Commits and loads that the store refused [reason]";
+        COMMITS_REFUSED = "commits_refused", "Commits and loads that the store refused, and looks at one that is not to be believed [reason]";
         CELLS_WRITTEN = "cells_written", "Cells in acknowledged commits [topic]";
         CELLS_LOADED = "cells_loaded", "Cells read because the cache did not hold them [topic]";
         COMMIT_SECONDS = "commit_seconds", "How long a commit took from sending to its acknowledgement";

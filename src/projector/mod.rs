@@ -423,6 +423,7 @@ async fn guard_store(shared: Arc<Shared>, stop: CancellationToken) {
                 }
             }
             Err(StoreError::Corrupt { reason }) => {
+                shared.standing.metrics.refused("corrupt");
                 shared.trouble.store(Some(Arc::new(not_believed(reason))));
             }
             // Who does not answer says nothing of that.

@@ -137,17 +137,17 @@ impl RedisStore {
         let holds_ours = matches!(self.writer.call(&exists).await?, redis::Value::Int(1));
         let mut write = redis::cmd("HSET");
         write.arg(keys::evicted(&self.prefix)).arg(format!("{RUN}{run}")).arg(*count);
-        let risen = has_risen(noted.or_else(|| self.seen.get(run)), *count, holds_ours);
-        if risen {
-            note.lossy.extend(self.listed().await?);
-            // What is not there yet has lost nothing.
-            note.lossy.extend(holds_ours.then_some(own));
-            for generation in &note.lossy {
-                write.arg(generation.0).arg("evicted");
-            }
-        }
         // Noted before the policy is judged: a restart of the server would let it be forgotten.
         if noted != Some(*count) {
+            // What is not there yet has lost nothing.
+            let there: BTreeSet<_> =
+                self.listed().await?.into_iter().chain(holds_ours.then_some(own)).collect();
+            if has_risen(noted.or_else(|| self.seen.get(run)), *count, !there.is_empty()) {
+                note.lossy.extend(there);
+                for generation in &note.lossy {
+                    write.arg(generation.0).arg("evicted");
+                }
+            }
             self.writer.call(&write).await?;
         }
         self.seen.set(&server.evicted);
