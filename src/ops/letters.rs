@@ -132,7 +132,7 @@ impl Desk {
         let ids: Vec<PartitionId> = snapshot.positions.iter().map(|(id, _)| *id).collect();
         let (letters, lows) = tokio::task::spawn_blocking(move || {
             let wanted = |at: &(PartitionId, Offset), key: Option<&[u8]>| {
-                places.contains(at) || (subject(at.0.topic, key).is_none() && !settled.contains_key(at))
+                places.contains(at) || waits_for_a_person(at, key, &settled)
             };
             let letters = letters(&cluster, wanted)?;
             let scan = Scan::new(&cluster).context("kafka settings")?;
@@ -236,6 +236,15 @@ fn subject(topic: Topic, key: Option<&[u8]>) -> Option<Subject> {
     Subject::of_key(topic, std::str::from_utf8(key?).ok()?).ok()
 }
 
+/// Whether a dead letter names nobody, and nobody has decided about it.
+fn waits_for_a_person(
+    at: &(PartitionId, Offset),
+    key: Option<&[u8]>,
+    settled: &BTreeMap<(PartitionId, Offset), Vec<Patch>>,
+) -> bool {
+    subject(at.0.topic, key).is_none() && !settled.contains_key(at)
+}
+
 /// How many dead letters name nobody and wait for a decision: no reader can be told of them. Blocking.
 pub fn without_key(cluster: &Cluster) -> anyhow::Result<usize> {
     let settled = match decisions::read(cluster) {
@@ -246,7 +255,7 @@ pub fn without_key(cluster: &Cluster) -> anyhow::Result<usize> {
     // Their places alone: there may be many, and each may be large. Of two of one record one counts.
     let places = std::cell::RefCell::new(BTreeSet::new());
     letters(cluster, |at, key| {
-        if subject(at.0.topic, key).is_none() && !settled.contains_key(at) {
+        if waits_for_a_person(at, key, &settled) {
             places.borrow_mut().insert(*at);
         }
         false

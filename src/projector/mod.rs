@@ -93,7 +93,7 @@ impl Shared {
             let reason = format!("generation {} is retired", self.generation.0);
             return Err(StoreError::Transient { reason });
         }
-        self.store.guard(self.generation).await?;
+        self.store.trust(self.generation).await?;
         give_birth(self.store.as_ref(), &decisions).await?;
         // The claim that follows folds under what is followed: no home that is recorded may be missing there.
         let recorded = decisions.homes.len();
@@ -232,7 +232,7 @@ pub async fn start(
     let known = Arc::clone(&followed.borrow());
     // Before anything is born: what was evicted of others is none of ours.
     let trouble = ArcSwapOption::empty();
-    if let Err(StoreError::Corrupt { reason }) = until_answered("redis.url", || store.guard(generation)).await
+    if let Err(StoreError::Corrupt { reason }) = until_answered("redis.url", || store.trust(generation)).await
     {
         trouble.store(Some(Arc::new(not_believed(reason))));
     }
@@ -272,7 +272,7 @@ pub async fn start(
         queue_bytes_max: config.projector.queue_bytes_max,
     };
     let thread = poller::spawn(&cluster, supervisor, bounds, prepared, stop.clone())?;
-    tokio::spawn(guard_store(Arc::clone(&shared), stop.clone()));
+    tokio::spawn(watch_store(Arc::clone(&shared), stop.clone()));
     standing.joined.store(true, Ordering::Relaxed);
     Ok(Projector { generation, stop, thread, retired })
 }
@@ -409,13 +409,13 @@ fn not_believed(reason: String) -> Halt {
 }
 
 /// A store that evicts is no database: every partition halts, until it is one again that has evicted nothing.
-async fn guard_store(shared: Arc<Shared>, stop: CancellationToken) {
+async fn watch_store(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(STORE_CHECK_EVERY) => {}
         }
-        match shared.store.guard(shared.generation).await {
+        match shared.store.trust(shared.generation).await {
             Ok(()) => {
                 if shared.trouble.swap(None).is_some() {
                     tracing::info!("the store is to be believed again: every partition is looked at again");

@@ -176,7 +176,7 @@ impl WriteStore for MemoryStore {
         Ok(())
     }
 
-    async fn guard(&self, _own: Generation) -> Result<(), StoreError> {
+    async fn trust(&self, _own: Generation) -> Result<(), StoreError> {
         Ok(())
     }
 

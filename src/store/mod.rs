@@ -254,7 +254,7 @@ pub trait WriteStore: Send + Sync {
     async fn check(&self, with_permissions: bool) -> Result<(), StoreError>;
 
     /// The first of that, and that nothing of the generation was evicted; what was, is noted in the store. Every 5 s.
-    async fn guard(&self, own: Generation) -> Result<(), StoreError>;
+    async fn trust(&self, own: Generation) -> Result<(), StoreError>;
 
     /// Sets the checkpoint of each partition that has none, and leaves the others.
     async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError>;

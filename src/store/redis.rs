@@ -22,11 +22,11 @@ use link::Link;
 pub mod beside;
 mod dump;
 mod footprint;
-mod guard;
 mod link;
 mod read;
 pub mod seed;
 mod target;
+mod trust;
 
 pub use footprint::Footprint;
 
@@ -41,7 +41,7 @@ pub struct RedisStore {
     writer: Link,
     reader: read::Reader,
     scripts: Scripts,
-    seen: guard::Seen,
+    seen: trust::Seen,
 }
 
 struct Scripts {
@@ -86,7 +86,7 @@ impl RedisStore {
             )?,
             reader: read::Reader::new(config)?,
             scripts,
-            seen: guard::Seen::default(),
+            seen: trust::Seen::default(),
         })
     }
 
@@ -282,8 +282,8 @@ impl WriteStore for RedisStore {
         Ok(())
     }
 
-    async fn guard(&self, own: Generation) -> Result<(), StoreError> {
-        self.guard_written(own).await
+    async fn trust(&self, own: Generation) -> Result<(), StoreError> {
+        self.trust_written(own).await
     }
 
     async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {

@@ -93,7 +93,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     };
     if let Some(seed) = &seed {
         // Before anything of it is there: what was evicted before is none of it.
-        console.store.guard(birth.generation).await.context("nothing is imported")?;
+        console.store.trust(birth.generation).await.context("nothing is imported")?;
         tokio::select! {
             filled = fill(&console, &birth, seed) => filled?,
             () = shutdown.cancelled() => return Ok(()),

@@ -161,7 +161,7 @@ async fn a_permission_that_is_missing_shows_as_such() {
             fewer.remove(at);
             let store = store(&server, &format!("{user}-{at}"), &fewer);
             let answer = match store.check(true).await {
-                Ok(()) if starts => store.guard(G1).await,
+                Ok(()) if starts => store.trust(G1).await,
                 checked if starts => checked,
                 _ => reads(&store).await,
             };

@@ -42,25 +42,25 @@ async fn a_generation_that_lost_keys_by_eviction_is_not_believed_until_the_datab
     // What was evicted before anything of ours was there is none of ours.
     evict(fixture.server());
     let store = another();
-    assert_eq!(store.guard(g1).await, Ok(()));
+    assert_eq!(store.trust(g1).await, Ok(()));
     let begin = || async {
         store.bear(g1, &[(L0, Offset(0))]).await.expect("born");
         store.activate(None, g1).await.expect("active");
     };
     begin().await;
-    assert_eq!((another().guard(g1).await, another().healthy().await), (Ok(()), Ok(())));
+    assert_eq!((another().trust(g1).await, another().healthy().await), (Ok(()), Ok(())));
     evict(fixture.server());
     begin().await;
     // Nobody has looked meanwhile, and whoever looks first is new.
-    assert_eq!(another().guard(g2).await, Ok(()), "what is not there yet has lost nothing");
-    corrupt_about(&another().guard(g1).await, "evicted keys of generation 1");
+    assert_eq!(another().trust(g2).await, Ok(()), "what is not there yet has lost nothing");
+    corrupt_about(&another().trust(g1).await, "evicted keys of generation 1");
     corrupt_about(&another().healthy().await, "evicted keys of generation 1");
     // One that was begun behind it is whole.
-    assert_eq!(another().guard(g2).await, Ok(()));
+    assert_eq!(another().trust(g2).await, Ok(()));
     fixture.server().command::<()>(&["FLUSHALL"]);
-    assert_eq!(store.guard(g1).await, Ok(()));
+    assert_eq!(store.trust(g1).await, Ok(()));
     begin().await;
-    assert_eq!((store.guard(g1).await, another().healthy().await), (Ok(()), Ok(())));
+    assert_eq!((store.trust(g1).await, another().healthy().await), (Ok(()), Ok(())));
 }
 
 #[tokio::test]

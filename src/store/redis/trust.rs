@@ -126,7 +126,7 @@ impl RedisStore {
     }
 
     /// The same for the owner of a generation, which must be whole; takes note of what was evicted.
-    pub(super) async fn guard_written(&self, own: Generation) -> Result<(), StoreError> {
+    pub(super) async fn trust_written(&self, own: Generation) -> Result<(), StoreError> {
         let server = server(&self.writer).await?;
         server.is_usable()?;
         let Evicted { run, count } = &server.evicted;
@@ -156,7 +156,7 @@ impl RedisStore {
     }
 
     /// The same for readers of the active generation.
-    pub(super) async fn guard_read(&self, link: &Link) -> Result<(), StoreError> {
+    pub(super) async fn trust_read(&self, link: &Link) -> Result<(), StoreError> {
         let server = server(link).await?;
         server.judge()?;
         let Evicted { run, count } = &server.evicted;
