@@ -1,5 +1,5 @@
-//! A closed-loop HTTP/1.1 load on keep-alive connections: each sends its next request when it has its answer; in the
-//! clear or by TLS.
+//! HTTP/1.1 load on keep-alive connections, in the clear or by TLS: each sends its next request when it has its
+//! answer, or when its turn comes.
 
 use std::{
     sync::{
@@ -29,30 +29,42 @@ pub struct Load {
     pub other_status: usize,
 }
 
-/// Sends the requests in turn over `connections` for `duration`; by TLS where a configuration is given.
-pub fn load(
-    address: &str,
-    requests: Vec<String>,
-    connections: usize,
-    duration: Duration,
-    tls: Option<&Arc<ClientConfig>>,
-) -> Load {
+/// How requests are sent.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
+    /// Connections at the same time.
+    pub connections: usize,
+    /// For how long.
+    pub duration: Duration,
+    /// Requests a second on all connections together; without it, as many as are answered.
+    pub per_second: Option<u32>,
+    /// By TLS where it is given.
+    pub tls: Option<&'a Arc<ClientConfig>>,
+}
+
+/// Sends the requests in turn.
+pub fn load(address: &str, requests: Vec<String>, manner: Manner<'_>) -> Load {
+    let Manner { connections, duration, per_second, tls } = manner;
+    let each =
+        per_second.map(|rate| Duration::from_secs(1) * u32::try_from(connections).expect("few") / rate);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let requests = Arc::new(requests);
         let turn = Arc::new(AtomicUsize::new(0));
         let until = Instant::now() + duration;
         let mut tasks = Vec::new();
-        for _ in 0..connections {
+        for number in 0..connections {
+            let first = each.map(|each| each * u32::try_from(number).expect("few") / connections as u32);
+            let due = each.zip(first).map(|(each, first)| (Instant::now() + first, each));
             let (requests, turn, address) = (Arc::clone(&requests), Arc::clone(&turn), address.to_owned());
             let tls = tls.cloned();
             tasks.push(tokio::spawn(async move {
                 let stream = TcpStream::connect(&address).await.expect("the server listens");
                 stream.set_nodelay(true).expect("a socket option");
-                let Some(tls) = tls else { return connection(stream, &requests, &turn, until).await };
+                let Some(tls) = tls else { return connection(stream, &requests, &turn, until, due).await };
                 let name = ServerName::try_from("localhost").expect("a name");
                 let stream = TlsConnector::from(tls).connect(name, stream).await.expect("a handshake");
-                connection(stream, &requests, &turn, until).await
+                connection(stream, &requests, &turn, until, due).await
             }));
         }
         let mut times = Vec::new();
@@ -78,12 +90,24 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     requests: &[String],
     turn: &AtomicUsize,
     until: Instant,
+    mut due: Option<(Instant, Duration)>,
 ) -> (Vec<u64>, usize) {
     let (mut times, mut others) = (Vec::new(), 0);
     let mut buffer = vec![0; 16 << 10];
     while Instant::now() < until {
         let index = turn.fetch_add(1, Ordering::Relaxed) % requests.len();
-        let sent = Instant::now();
+        let mut sent = Instant::now();
+        if let Some((at, each)) = &mut due {
+            if *at > sent {
+                tokio::time::sleep_until((*at).into()).await;
+                // Behind the timer, which is a millisecond coarse.
+                sent = Instant::now();
+            } else {
+                // Its turn came while the last one was not answered: it waits since then.
+                sent = *at;
+            }
+            *at += *each;
+        }
         stream.write_all(requests[index].as_bytes()).await.expect("the server reads");
         let ok = answer(&mut stream, &mut buffer).await;
         times.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));

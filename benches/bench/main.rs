@@ -524,8 +524,9 @@ listen = "127.0.0.1:{admin}"
         let of = |name: &str| self.results[scenario][name].as_f64();
         let limit = match figure {
             "drain_per_second" => "loop_per_second",
-            "rebuild_per_second" => "live_per_second",
+            "rebuild_per_second" | "rebuild_hurried_per_second" => "live_per_second",
             "reads_rebuilding_p99_us" => "reads_p99_us",
+            "flood_rebuilding_p99_us" => "flood_p99_us",
             "audit_per_second"
             | "audit_folded_per_second"
             | "explain_account_per_second"

@@ -9,13 +9,17 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    Bench, free_port, http, loops,
+    Bench, free_port,
+    http::{self, Manner},
+    loops,
     process::Role,
-    reads::{account_request, until_200},
+    reads::{account_request, full, until_200},
 };
 
 /// How long each load of reads lasts.
-const READS: Duration = Duration::from_secs(4);
+const READS: Duration = Duration::from_secs(3);
+/// What a telephone platform and some third parties ask for together: far from what the machine can answer.
+const READS_PER_SECOND: u32 = 2_000;
 
 impl Bench {
     /// A live drain, a rebuild of the same log beside it, their comparison, reads without and with another rebuild, an
@@ -49,8 +53,17 @@ impl Bench {
         let seconds = self.until_drained(&prefix, 2, &ends, &mut rebuild);
         self.put("operate", "rebuild_per_second", records / seconds);
 
-        eprintln!("operate: a comparison of the two");
         self.until_complete(&prefix, 2, &mut rebuild);
+        drop(rebuild);
+
+        eprintln!("operate: another one that gives way to nobody");
+        let mut hurried =
+            Role::start(&self.args.binary, "rebuild start --generation 3 --nice 0 --yes --as bench", &apart);
+        let seconds = self.until_drained(&prefix, 3, &ends, &mut hurried);
+        self.put("operate", "rebuild_hurried_per_second", records / seconds);
+        drop(hurried);
+
+        eprintln!("operate: a comparison of the two");
         let (seconds, output) = self.timed(&config, &["rebuild", "compare", "2", "--json", "--as", "bench"]);
         let told: Value = serde_json::from_slice(&output.stdout).expect("a comparison");
         let subjects = told["cells"].as_u64().expect("a count");
@@ -59,7 +72,6 @@ impl Bench {
         self.put("operate", "compare_cells", self.cells(&prefix, 1) as f64);
         self.put("operate", "compare_seconds", seconds);
         self.put("operate", "compare_per_second", subjects as f64 / seconds);
-        drop(rebuild);
 
         let serve = config.with_file_name("operate.serve.toml");
         std::fs::write(&serve, text.replace(admin, &format!("127.0.0.1:{}", free_port()))).expect("a file");
@@ -69,20 +81,30 @@ impl Bench {
         let accounts: Vec<String> = self.sample_accounts().iter().map(|id| account_request(id)).collect();
         until_200(api, &accounts[0]);
         eprintln!("operate: reads without a rebuild, and with one");
-        let load = http::load(api, accounts.clone(), 16, READS, None);
-        self.put("operate", "reads_p99_us", load.p99_us as f64);
-        self.put("operate", "reads_per_second", load.per_second);
+        let manners = [
+            ("reads", Manner { per_second: Some(READS_PER_SECOND), ..full(16, READS) }),
+            // As many as are answered: they have no processor left for a rebuild, nor one for them.
+            ("flood", full(16, READS)),
+        ];
+        for (name, manner) in manners {
+            let load = http::load(api, accounts.clone(), manner);
+            self.put("operate", &format!("{name}_p99_us"), load.p99_us as f64);
+            self.put("operate", &format!("{name}_per_second"), load.per_second);
+        }
         // Another generation: the one before stands at the log's end and has nothing more to do.
         let mut rebuild =
-            Role::start(&self.args.binary, "rebuild start --generation 3 --yes --as bench", &apart);
-        self.until_begun(&prefix, 3, &mut rebuild);
-        let load = http::load(api, accounts, 16, READS, None);
-        let drained = self.is_drained(&prefix, 3, &ends);
-        self.put("operate", "reads_rebuilding_p99_us", load.p99_us as f64);
-        self.put("operate", "reads_rebuilding_per_second", load.per_second);
-        self.put("operate", "reads_rebuilding_other_status", load.other_status as f64);
-        // 1: the rebuild ended before the reads did; more events show more.
-        self.put("operate", "reads_rebuilding_outlasted", f64::from(u8::from(drained)));
+            Role::start(&self.args.binary, "rebuild start --generation 4 --yes --as bench", &apart);
+        self.until_begun(&prefix, 4, &mut rebuild);
+        for (name, manner) in manners {
+            let load = http::load(api, accounts.clone(), manner);
+            let of = |figure: &str| format!("{name}_rebuilding_{figure}");
+            self.put("operate", &of("p99_us"), load.p99_us as f64);
+            self.put("operate", &of("per_second"), load.per_second);
+            self.put("operate", &of("other_status"), load.other_status as f64);
+            // 1: the rebuild ended before the reads did; more events show more.
+            let drained = self.is_drained(&prefix, 4, &ends);
+            self.put("operate", &of("outlasted"), f64::from(u8::from(drained)));
+        }
         drop(rebuild);
         drop(server);
 

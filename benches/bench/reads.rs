@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{API_KEY, Bench, TOKEN, free_port, http, process::Role};
+use crate::{
+    API_KEY, Bench, TOKEN, free_port,
+    http::{self, Manner},
+    process::Role,
+};
 
 impl Bench {
     /// Publishes a stream of other subjects to the same topics until it is killed.
@@ -68,7 +72,7 @@ impl Bench {
             [("constant", &own_admin, constant), ("account", &api, accounts), ("customer", &api, customers)]
         {
             eprintln!("{scenario}: {name}");
-            let load = http::load(address, requests, 64, seconds, None);
+            let load = http::load(address, requests, full(64, seconds));
             let of = |figure: &str| format!("{name}_{figure}");
             self.put(scenario, &of("per_second"), load.per_second);
             self.put(scenario, &of("p50_us"), load.p50_us as f64);
@@ -129,7 +133,8 @@ impl Bench {
         std::thread::sleep(Duration::from_secs(3));
         let accounts: Vec<String> = self.sample_accounts().iter().map(|id| account_request(id)).collect();
         eprintln!("{scenario}: accounts by TLS");
-        let load = http::load(api, accounts, 64, Duration::from_secs(4), Some(&client));
+        let load =
+            http::load(api, accounts, Manner { tls: Some(&client), ..full(64, Duration::from_secs(4)) });
         self.put(scenario, "tls_account_per_second", load.per_second);
         self.put(scenario, "tls_account_p99_us", load.p99_us as f64);
         self.put(scenario, "tls_account_other_status", load.other_status as f64);
@@ -148,12 +153,17 @@ impl Pouring {
     }
 }
 
+/// As many requests as are answered.
+pub(crate) fn full(connections: usize, duration: Duration) -> Manner<'static> {
+    Manner { connections, duration, per_second: None, tls: None }
+}
+
 pub(crate) fn until_200(address: &str, request: &str) {
     let limit = Instant::now() + Duration::from_mins(1);
     loop {
         let bound = std::net::TcpStream::connect(address).is_ok();
         if bound {
-            let load = http::load(address, vec![request.to_owned()], 1, Duration::from_millis(50), None);
+            let load = http::load(address, vec![request.to_owned()], full(1, Duration::from_millis(50)));
             if load.other_status == 0 {
                 return;
             }

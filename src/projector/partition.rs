@@ -298,6 +298,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
+                    self.make_room().await?;
                     self.send().await?;
                     self.settle().await?;
                     return Ok(Ended::Stopped);
@@ -524,6 +525,10 @@ impl<'a> Session<'a> {
         let mut pending = std::mem::take(&mut self.pending);
         if pending.is_empty() && self.next == self.sent.checkpoint.next && !self.beat.due {
             return Ok(());
+        }
+        if !pending.dead_letters.is_empty() {
+            // A commit that waits for its turn in the store would keep it from others, for as long as the broker takes.
+            self.settle().await?;
         }
         for delivery in futures::future::join_all(pending.dead_letters.drain(..)).await {
             delivery.map_err(|error| StoreError::Transient {

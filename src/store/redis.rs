@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
+use tokio::sync::Semaphore;
 
 use super::{
     CellKey, CellWrite, Claimed, Commit, Generation, Owing, PartitionState, Position, Quarantine,
@@ -42,6 +43,8 @@ pub struct RedisStore {
     reader: read::Reader,
     scripts: Scripts,
     seen: trust::Seen,
+    /// For commits, where they are taken in turns.
+    turns: Option<Semaphore>,
 }
 
 struct Scripts {
@@ -87,7 +90,16 @@ impl RedisStore {
             reader: read::Reader::new(config)?,
             scripts,
             seen: trust::Seen::default(),
+            turns: None,
         })
+    }
+
+    /// Sends no more commits than so many at the same time, of all partitions together, so that whoever else uses this
+    /// Redis comes in between. They go in the order in which they were asked for; with several in flight for one
+    /// partition that is not certain, so each has one at most.
+    #[must_use]
+    pub fn in_turns(self, at_once: usize) -> Self {
+        RedisStore { turns: Some(Semaphore::new(at_once)), ..self }
     }
 
     fn keys(&self, generation: Generation) -> Keys {
@@ -248,6 +260,10 @@ impl RedisStore {
     async fn commit_at(&self, keys: &Keys, commit: &Commit) -> Result<(), StoreError> {
         let partition = commit.partition;
         let command = commit_command(&self.scripts.commit, keys, commit)?;
+        let _turn = match &self.turns {
+            Some(turns) => Some(turns.acquire().await.map_err(|_| unexpected())?),
+            None => None,
+        };
         let Value::Int(code) = self.writer.call(&command).await? else { return Err(unexpected()) };
         match code {
             0 => Ok(()),

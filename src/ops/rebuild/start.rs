@@ -20,12 +20,16 @@ use crate::{
     projector::{Standing, generation},
     snapshot::{self, Imported, Opened},
     source::topics,
-    store::{Generation, WriteStore as _},
+    store::{Generation, WriteStore as _, redis::RedisStore},
     telemetry,
 };
 
 /// How often to look whether another process has filled the generation.
 const FILLED_EVERY: Duration = Duration::from_millis(500);
+/// Commits that Redis is given at the same time by a process that gives way, and the cells in each: readers come in
+/// between. Larger ones are a little faster, and readers wait several times as long.
+const COMMITS_AT_ONCE: usize = 3;
+const CELLS_AT_ONCE: usize = 50;
 
 /// The command line of `rebuild start`.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,7 +43,7 @@ pub struct Args {
     /// Which generation to go on with, or the next free number; without it, the unfinished one, or else the next.
     #[arg(long, value_name = "NUMBER")]
     pub generation: Option<u32>,
-    /// How far it gives way to other processes of the machine, readers' above all: 0 not at all, 19 wholly.
+    /// How far it gives way to other processes of the machine and to readers of Redis: 0 not at all, 19 wholly.
     #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
     pub nice: u8,
     /// Who decides, and whether to ask. To go on with a generation nobody is asked.
@@ -99,7 +103,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             () = shutdown.cancelled() => return Ok(()),
         }
     }
-    feed(console, &birth, shutdown).await
+    feed(console, &birth, args.nice > 0, shutdown).await
 }
 
 enum Chosen {
@@ -258,11 +262,23 @@ async fn fill(console: &Console, birth: &Birth, seed: &Opened) -> anyhow::Result
 }
 
 /// Feeds the generation through the same code as the live one.
-async fn feed(console: Console, birth: &Birth, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn feed(
+    console: Console,
+    birth: &Birth,
+    gives_way: bool,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let mut config = console.config.clone();
     config.generation = birth.generation.0;
     let standing = Arc::new(Standing::new(&mut telemetry::registry()));
-    let (cluster, store) = (console.cluster.clone(), Arc::clone(&console.store));
+    let mut store = RedisStore::new(&config.redis).context("redis")?;
+    if gives_way {
+        let settings = &mut config.projector;
+        settings.batch_cells_max = settings.batch_cells_max.min(CELLS_AT_ONCE);
+        settings.commits_in_flight_max = 1;
+        store = store.in_turns(COMMITS_AT_ONCE);
+    }
+    let (cluster, store) = (console.cluster.clone(), Arc::new(store));
     let done = shutdown.child_token();
     let told = progress::tell(&console, birth, done.clone());
     let fed = async {

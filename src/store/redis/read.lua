@@ -6,7 +6,8 @@
 -- ARGV: generation, number of accounts, number of customers, '1' where heartbeats are asked for, the start of
 --       the key of an account's cell: which accounts a customer owes on is known here alone.
 -- Returns the pointer alone where it names another generation, else: pointer, positions, heartbeats, cells,
--- quarantines (nothing at all where no subject has one), per customer: accounts, then their cells.
+-- quarantines (nothing at all where no subject has one), per customer the accounts, the cells of all those in
+-- the same order.
 local active = redis.call('GET', KEYS[1])
 if active ~= ARGV[1] then
   return {active}
@@ -14,7 +15,7 @@ end
 local accounts, customers = tonumber(ARGV[2]), tonumber(ARGV[3])
 local subjects = accounts + customers
 local marked = subjects + customers
-local states, cells, quarantines, owing = {}, {}, {}, {}
+local states, cells, quarantines, owing, owed = {}, {}, {}, {}, {}
 if ARGV[4] == '1' then
   states = redis.call('HGETALL', KEYS[3])
 end
@@ -29,20 +30,18 @@ if subjects > 0 then
     end
   end
   key = key + marked
+  local names = {}
   for i = 1, customers do
-    local ids = redis.call('SMEMBERS', KEYS[key + i - 1])
-    local held = {}
-    -- Lua's unpack fails near 8,000 values.
-    for first = 1, #ids, 1000 do
-      local names = {}
-      for n = first, math.min(first + 999, #ids) do
-        names[#names + 1] = ARGV[5] .. ids[n]
-      end
-      for _, cell in ipairs(redis.call('MGET', unpack(names))) do
-        held[#held + 1] = cell
-      end
+    owing[i] = redis.call('SMEMBERS', KEYS[key + i - 1])
+    for _, id in ipairs(owing[i]) do
+      names[#names + 1] = ARGV[5] .. id
     end
-    owing[i] = {ids, held}
+  end
+  -- One call for several customers; Lua's unpack fails near 8,000 values.
+  for first = 1, #names, 1000 do
+    for _, cell in ipairs(redis.call('MGET', unpack(names, first, math.min(first + 999, #names)))) do
+      owed[#owed + 1] = cell
+    end
   end
 end
-return {active, redis.call('HGETALL', KEYS[2]), states, cells, quarantines, owing}
+return {active, redis.call('HGETALL', KEYS[2]), states, cells, quarantines, owing, owed}

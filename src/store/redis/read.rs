@@ -389,6 +389,7 @@ impl Core {
             || cells.next().ok_or_else(unexpected).and_then(bulk).map(|cell| cell.map(Bytes::from));
         let mut marks = array(next()?)?.into_iter();
         let mut owing = array(next()?)?.into_iter();
+        let mut owed = array(next()?)?.into_iter();
 
         // The order of the keys: accounts, customers' own, customers' from accounts.
         let mut marked = || marks.next().map_or_else(|| Ok(Vec::new()), quarantines);
@@ -398,7 +399,7 @@ impl Core {
         }
         let mut brought_customers = Vec::with_capacity(customers.len());
         for _ in customers {
-            let accounts = owing_accounts(owing.next().ok_or_else(unexpected)?);
+            let accounts = owing_accounts(owing.next().ok_or_else(unexpected)?, &mut owed);
             brought_customers.push((cell()?, accounts, marked()?));
         }
         let mut whole = Vec::with_capacity(brought_customers.len());
@@ -502,11 +503,19 @@ fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreE
     Ok(positions)
 }
 
-/// Accounts and their cells.
-fn owing_accounts(value: Value) -> Result<Vec<(AccountId, Bytes)>, StoreError> {
-    let [ids, cells] = parts(value)?;
-    let mut accounts = Vec::new();
-    for (id, cell) in array(ids)?.into_iter().zip(array(cells)?) {
+/// A customer's accounts and their cells, which are the next ones.
+fn owing_accounts(
+    ids: Value,
+    cells: &mut impl Iterator<Item = Value>,
+) -> Result<Vec<(AccountId, Bytes)>, StoreError> {
+    let ids = array(ids)?;
+    // All of them, before the first that fails: the next customer's come behind.
+    let cells: Vec<Value> = cells.take(ids.len()).collect();
+    if cells.len() != ids.len() {
+        return Err(unexpected());
+    }
+    let mut accounts = Vec::with_capacity(ids.len());
+    for (id, cell) in ids.into_iter().zip(cells) {
         let cell = bulk(cell)?.ok_or_else(without_cell)?;
         accounts.push((AccountId::parse(&text(id)?).map_err(|_| unexpected())?, Bytes::from(cell)));
     }

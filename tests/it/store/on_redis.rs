@@ -273,6 +273,45 @@ async fn a_full_or_demoted_redis_takes_no_commit_and_is_transient() {
     healed(&store, &commit).await;
 }
 
+#[tokio::test]
+async fn customers_that_are_read_together_get_their_own_accounts() {
+    let store = Fixture::redis();
+    let accounts_of = |n: usize| (0..n % 4).map(move |k| format!("a{}", (n + k) % 40));
+    let mut commit = step(L0, store.claimed(L0, OURS).await);
+    commit.cells = (0..40).map(|n| cell(&format!("a{n}"), &format!("v{n}"), true)).collect();
+    let owe = |n: usize| accounts_of(n).map(move |on| owing(&format!("c{n}"), &on));
+    commit.owing = (0..40).flat_map(owe).collect();
+    store.commit(&commit).await.unwrap();
+    store.activate(None, G1).await.unwrap();
+    let reads = join_all((0..40).map(|n| {
+        let store = &store;
+        async move { (n, store.customer(&customer(&format!("c{n}"))).await.unwrap().unwrap()) }
+    }));
+    for (n, mut read) in reads.await {
+        read.accounts.sort();
+        let mut expected: Vec<_> =
+            accounts_of(n).map(|id| (account(&id), Bytes::from(id.replace('a', "v")))).collect();
+        expected.sort();
+        assert_eq!(read.accounts, expected, "c{n}");
+    }
+}
+
+#[tokio::test]
+async fn commits_in_turns_wait_for_one_another_and_all_arrive() {
+    let fixture = Fixture::redis();
+    let store = connect(&fixture.server().url()).in_turns(1);
+    let commits = [step(L0, fixture.claimed(L0, OURS).await), step(L1, fixture.claimed(L1, OURS).await)];
+    let [mut first, mut second] = commits.each_ref().map(|commit| store.commit(commit));
+    // Whoever was asked first has the turn, and is not polled any more.
+    assert!(futures::poll!(&mut first).is_pending());
+    let waits = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
+    assert!(waits.is_err(), "the second did not wait: {waits:?}");
+    assert_eq!(fixture.dump(G1).await.positions[&L1], commits[1].from);
+    assert_eq!(futures::join!(first, second), (Ok(()), Ok(())));
+    let held = fixture.dump(G1).await.positions;
+    assert_eq!((held[&L0], held[&L1]), (after(&commits[0]), after(&commits[1])));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_that_wait_together_share_calls_and_each_gets_its_own() {
     let store = Fixture::redis();
