@@ -58,7 +58,7 @@ impl Bench {
 
         eprintln!("operate: another one that gives way to nobody");
         let mut hurried =
-            Role::start(&self.args.binary, "rebuild start --generation 3 --nice 0 --yes --as bench", &apart);
+            Role::start(&self.args.binary, "rebuild start --generation 3 --hurry --yes --as bench", &apart);
         let seconds = self.until_drained(&prefix, 3, &ends, &mut hurried);
         self.put("operate", "rebuild_hurried_per_second", records / seconds);
         drop(hurried);

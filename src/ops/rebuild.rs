@@ -10,6 +10,7 @@
 
 mod anew;
 pub mod compare;
+mod gently;
 pub mod preflight;
 pub mod progress;
 pub mod retire;
@@ -40,15 +41,12 @@ pub enum Command {
 pub fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
     match command {
         // What is folded again was followed when it came in: its traces are long over.
-        Command::Start(args) => {
-            start::give_way(&args)?;
-            super::role(
-                &config.log.clone(),
-                &Traces::default(),
-                config.projector.workers,
-                start::run(config, args),
-            )
-        }
+        Command::Start(args) => super::role(
+            &config.log.clone(),
+            &Traces::default(),
+            config.projector.workers,
+            start::run(config, args),
+        ),
         Command::Compare(args) => super::block_on(compare::run(config, args)),
         Command::Promote(args) => super::block_on(switch::promote(config, args)),
         Command::Rollback(args) => super::block_on(switch::rollback(config, args)),

@@ -174,6 +174,11 @@ impl Standing {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a partition is fed by this process.
+    pub fn feeds_any(&self) -> bool {
+        !self.owned().is_empty()
+    }
+
     /// Why the write side of this process is not ready; empty where it is.
     pub fn reasons(&self) -> Vec<String> {
         if !self.joined.load(Ordering::Relaxed) {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{anew, preflight, progress};
+use super::{anew, gently, preflight, progress};
 use crate::{
     config::Config,
     decisions::{Birth, BirthTopic, Decisions, Origin},
@@ -20,16 +20,14 @@ use crate::{
     projector::{Standing, generation},
     snapshot::{self, Imported, Opened},
     source::topics,
-    store::{Generation, WriteStore as _, redis::RedisStore},
+    store::{Generation, WriteStore as _},
     telemetry,
 };
 
 /// How often to look whether another process has filled the generation.
 const FILLED_EVERY: Duration = Duration::from_millis(500);
-/// Commits that Redis is given at the same time by a process that gives way, and the cells in each: readers come in
-/// between. Larger ones are a little faster, and readers wait several times as long.
-const COMMITS_AT_ONCE: usize = 3;
-const CELLS_AT_ONCE: usize = 50;
+/// How long the feeder that gives way stays, once the other one has begun, for that to be given a partition.
+const RELIEVED_MAX: Duration = Duration::from_secs(10);
 
 /// The command line of `rebuild start`.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,9 +41,9 @@ pub struct Args {
     /// Which generation to go on with, or the next free number; without it, the unfinished one, or else the next.
     #[arg(long, value_name = "NUMBER")]
     pub generation: Option<u32>,
-    /// How far it gives way to other processes of the machine and to readers of Redis: 0 not at all, 19 wholly.
-    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
-    pub nice: u8,
+    /// Give way to nobody while the log is folded: faster, and readers wait longer.
+    #[arg(long)]
+    pub hurry: bool,
     /// Who decides, and whether to ask. To go on with a generation nobody is asked.
     #[command(flatten)]
     pub consent: Consent,
@@ -60,17 +58,6 @@ pub enum From {
     LogStart,
 }
 
-/// Gives way to other processes of the machine. Threads inherit that: call it before there are any.
-pub fn give_way(args: &Args) -> anyhow::Result<()> {
-    use rustix::process::{getpriority_process, setpriority_process};
-    let nice = i32::from(args.nice);
-    // Who was started to give way further stays so: to go back takes a right that few have.
-    if getpriority_process(None).context("--nice")? < nice {
-        setpriority_process(None, nice).context("--nice")?;
-    }
-    Ok(())
-}
-
 /// Begins or goes on, and feeds until SIGTERM, SIGINT, or until the generation is retired.
 pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let console = Console::open(config)?;
@@ -82,7 +69,11 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
     topics::check_own(&console.cluster, &inquirer).await?;
     let decisions = console.decisions().await?;
-    let complete = is_complete(&console, &decisions).await?;
+    let served = decisions.serving().and_then(|serving| decisions.births.get(&serving));
+    let complete = match served {
+        Some(served) => is_complete(&console, served).await?,
+        None => false,
+    };
     let birth = match choose(&decisions, &args, seed.as_ref(), complete)? {
         Chosen::GoOn(birth) => {
             let counts = topics::check_folded(&console.cluster, &inquirer).await?;
@@ -103,7 +94,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             () = shutdown.cancelled() => return Ok(()),
         }
     }
-    feed(console, &birth, args.nice > 0, shutdown).await
+    feed(console, &birth, args.hurry, shutdown).await
 }
 
 enum Chosen {
@@ -111,14 +102,12 @@ enum Chosen {
     Begin { generation: Generation, served: Option<Box<Birth>>, origin: Origin },
 }
 
-/// Whether the generation that readers are served, if there is one, has reached the log's end since its birth.
-async fn is_complete(console: &Console, decisions: &Decisions) -> anyhow::Result<bool> {
-    let served = decisions.serving().and_then(|serving| decisions.births.get(&serving));
-    let Some(served) = served else { return Ok(false) };
+/// Whether a generation has reached the log's end since its birth, in every partition.
+async fn is_complete(console: &Console, birth: &Birth) -> anyhow::Result<bool> {
     let positions =
-        console.store.positions(served.generation).await.context("the projection cannot be read")?;
+        console.store.positions(birth.generation).await.context("the projection cannot be read")?;
     let complete = |(partition, _)| positions.get(&partition).is_some_and(|at| at.checkpoint.complete);
-    Ok(served.starts().into_iter().all(complete))
+    Ok(birth.starts().into_iter().all(complete))
 }
 
 fn choose(
@@ -261,36 +250,72 @@ async fn fill(console: &Console, birth: &Birth, seed: &Opened) -> anyhow::Result
     Ok(())
 }
 
-/// Feeds the generation through the same code as the live one.
+/// Feeds the generation through the same code as the live one, and tells how far it is.
 async fn feed(
     console: Console,
     birth: &Birth,
-    gives_way: bool,
+    hurry: bool,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut config = console.config.clone();
-    config.generation = birth.generation.0;
-    let standing = Arc::new(Standing::new(&mut telemetry::registry()));
-    let mut store = RedisStore::new(&config.redis).context("redis")?;
-    if gives_way {
-        let settings = &mut config.projector;
-        settings.batch_cells_max = settings.batch_cells_max.min(CELLS_AT_ONCE);
-        settings.commits_in_flight_max = 1;
-        store = store.in_turns(COMMITS_AT_ONCE);
-    }
-    let (cluster, store) = (console.cluster.clone(), Arc::new(store));
     let done = shutdown.child_token();
-    let told = progress::tell(&console, birth, done.clone());
     let fed = async {
-        let fed = parts::feed(config, cluster, store, standing, shutdown).await;
-        done.cancel();
-        fed
+        let _done = done.clone().drop_guard();
+        // Nobody is served before the first one is complete.
+        if hurry || birth.active || is_complete(&console, birth).await? {
+            return feed_in_rank(&console, birth, None, shutdown.clone()).await;
+        }
+        let config = of(birth, &console);
+        let mut feeder = gently::Feeder::start(config, console.cluster.clone(), &shutdown)?;
+        tokio::select! {
+            ended = feeder.ended() => ended,
+            () = until_complete(&console, birth) => {
+                feed_in_rank(&console, birth, Some(feeder), shutdown.clone()).await
+            }
+        }
     };
-    let (fed, ()) = tokio::join!(fed, told);
+    let (fed, ()) = tokio::join!(fed, progress::tell(&console, birth, done.clone()));
     if let Some(retired) = fed? {
         println!("generation {} was retired: it is fed no more", retired.0);
     }
     Ok(())
+}
+
+/// The configuration under which a generation is fed.
+fn of(birth: &Birth, console: &Console) -> Config {
+    Config { generation: birth.generation.0, ..console.config.clone() }
+}
+
+async fn until_complete(console: &Console, birth: &Birth) {
+    // A store that does not answer is waited for: what is fed tells of it.
+    while !matches!(is_complete(console, birth).await, Ok(true)) {
+        tokio::time::sleep(FILLED_EVERY).await;
+    }
+}
+
+/// Feeds as any projector does, and relieves who fed before: partitions go over from one to the other.
+async fn feed_in_rank(
+    console: &Console,
+    birth: &Birth,
+    before: Option<gently::Feeder>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Option<Generation>> {
+    let standing = Arc::new(Standing::new(&mut telemetry::registry()));
+    let (cluster, store) = (console.cluster.clone(), Arc::clone(&console.store));
+    let fed = parts::feed(of(birth, console), cluster, store, Arc::clone(&standing), shutdown);
+    let relieved = async {
+        let Some(before) = before else { return };
+        let fed = async {
+            while !standing.feeds_any() {
+                tokio::time::sleep(FILLED_EVERY).await;
+            }
+        };
+        // Where there are more processes than partitions, it is given one when the other has gone.
+        drop(tokio::time::timeout(RELIEVED_MAX, fed).await);
+        if let Err(error) = before.stop().await {
+            tracing::warn!(%error, "the feeder that gave way did not end in order");
+        }
+    };
+    tokio::join!(fed, relieved).0
 }
 
 #[cfg(test)]
@@ -334,7 +359,7 @@ mod tests {
         for decision in decisions {
             known.adopt(decision.clone());
         }
-        let args = Args { from, seed: None, generation, nice: 10, consent: Consent::default() };
+        let args = Args { from, seed: None, generation, hurry: false, consent: Consent::default() };
         match choose(&known, &args, None, complete) {
             Ok(Chosen::Begin { generation, origin, .. }) => format!("begin {} from {origin}", generation.0),
             Ok(Chosen::GoOn(birth)) => format!("go on with {}", birth.generation.0),

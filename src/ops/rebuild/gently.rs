@@ -1,0 +1,85 @@
+//! A feeder that gives way: to every other process of its machine, and in Redis to readers. It folds the log beside the
+//! served generation; once that is done, one of ordinary rank takes its place.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    ops::parts,
+    projector::Standing,
+    source::Cluster,
+    store::{Generation, redis::RedisStore},
+    telemetry,
+};
+
+/// Commits that Redis is given at the same time, and the cells in each. Larger ones are a little faster, and readers wait
+/// several times as long.
+const COMMITS_AT_ONCE: usize = 3;
+const CELLS_AT_ONCE: usize = 50;
+/// How long what is still running may take once the feeder has stopped in order.
+const LEFT_MAX: Duration = Duration::from_secs(1);
+
+/// A feeder with threads of its own.
+pub(super) struct Feeder {
+    stop: CancellationToken,
+    ended: oneshot::Receiver<anyhow::Result<Option<Generation>>>,
+}
+
+impl Feeder {
+    /// Starts to feed the configured generation, until it is told to stop, or `shutdown`.
+    pub(super) fn start(
+        config: Config,
+        cluster: Cluster,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let stop = shutdown.child_token();
+        let (ends, ended) = oneshot::channel();
+        let told = stop.clone();
+        // Who was set back may not come forward again without a right that few have. So a thread is, from which the
+        // others inherit it, and they end with it.
+        std::thread::Builder::new()
+            .name("gently".to_owned())
+            .spawn(move || drop(ends.send(feed(config, cluster, told))))
+            .context("a thread that gives way")?;
+        Ok(Feeder { stop, ended })
+    }
+
+    /// Waits for its end: the generation, where that was retired.
+    pub(super) async fn ended(&mut self) -> anyhow::Result<Option<Generation>> {
+        (&mut self.ended).await.context("the feeder that gives way panicked")?
+    }
+
+    /// Stops it in order: its partitions are released.
+    pub(super) async fn stop(mut self) -> anyhow::Result<Option<Generation>> {
+        self.stop.cancel();
+        self.ended().await
+    }
+}
+
+fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow::Result<Option<Generation>> {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
+        tracing::warn!(?error, "this rebuild does not give way to other processes of its machine");
+    }
+    let settings = &mut config.projector;
+    settings.batch_cells_max = settings.batch_cells_max.min(CELLS_AT_ONCE);
+    settings.commits_in_flight_max = 1;
+    let store = RedisStore::new(&config.redis).context("redis")?.in_turns(COMMITS_AT_ONCE);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if settings.workers > 0 {
+        runtime.worker_threads(settings.workers);
+    }
+    let runtime = runtime.enable_all().build().context("the asynchronous runtime does not start")?;
+    let standing = Arc::new(Standing::new(&mut telemetry::registry()));
+    let fed = runtime.block_on(parts::feed(config, cluster, Arc::new(store), standing, stop));
+    runtime.shutdown_timeout(LEFT_MAX);
+    fed
+}
