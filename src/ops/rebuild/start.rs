@@ -301,16 +301,24 @@ async fn feed_in_rank(
 ) -> anyhow::Result<Option<Generation>> {
     let standing = Arc::new(Standing::new(&mut telemetry::registry()));
     let (cluster, store) = (console.cluster.clone(), Arc::clone(&console.store));
-    let fed = parts::feed(of(birth, console), cluster, store, Arc::clone(&standing), shutdown);
+    let over = CancellationToken::new();
+    let fed = async {
+        let _over = over.clone().drop_guard();
+        parts::feed(of(birth, console), cluster, store, Arc::clone(&standing), shutdown).await
+    };
     let relieved = async {
         let Some(before) = before else { return };
-        let fed = async {
+        let feeding = async {
             while !standing.feeds_any() {
                 tokio::time::sleep(FILLED_EVERY).await;
             }
         };
-        // Where there are more processes than partitions, it is given one when the other has gone.
-        drop(tokio::time::timeout(RELIEVED_MAX, fed).await);
+        tokio::select! {
+            () = feeding => {}
+            // Where there are more processes than partitions, it is given one when the other has gone.
+            () = tokio::time::sleep(RELIEVED_MAX) => {}
+            () = over.cancelled() => {}
+        }
         if let Err(error) = before.stop().await {
             tracing::warn!(%error, "the feeder that gave way did not end in order");
         }
