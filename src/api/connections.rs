@@ -14,8 +14,8 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::{Router, body::Body};
 use http::{
-    HeaderValue, Request,
-    header::{CONNECTION, TRANSFER_ENCODING},
+    HeaderValue, Request, Response, StatusCode, Version,
+    header::{CONNECTION, HOST, TRANSFER_ENCODING},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -186,6 +186,11 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let (mut router, activity, peer) = (router.clone(), Arc::clone(&activity), peer.clone());
         async move {
             activity.enter(Phase::Answering);
+            if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1 {
+                // RFC 9112, 3.2: with none or several, programs on the way may disagree on whom it is for.
+                activity.enter(Phase::Idle);
+                return Ok(malformed());
+            }
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             // Reads have no body. One that comes in pieces is where two programs may disagree on its end, and
@@ -230,6 +235,13 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         // The client's doing: it went away, or sent no HTTP.
         tracing::debug!(%error, "a connection ended");
     }
+}
+
+fn malformed() -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// What a connection is doing.

@@ -167,10 +167,16 @@ async fn a_request_that_hides_another_is_answered_once() {
             format!("GET /shown HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
         ),
         ("another protocol", format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{hidden}")),
+        ("no host", format!("GET /shown HTTP/1.1\r\n\r\n{hidden}")),
+        ("two hosts", format!("{head}Host: b\r\n\r\n{hidden}")),
     ];
     for (name, request) in rows {
         let (count, text) = answers(served.at, &request).await;
         assert!(count <= 1, "{name}: {text}");
+    }
+    for request in ["GET /livez HTTP/1.1\r\n\r\n".to_owned(), format!("{head}Host: b\r\n\r\n")] {
+        let (_, text) = answers(served.at, &request).await;
+        assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
     }
     // What is no trick is answered as often as it is asked.
     let (count, text) = answers(served.at, &format!("{head}\r\n{hidden}")).await;
