@@ -82,11 +82,16 @@ fn block_on_threads<T>(
     threads: usize,
     command: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
+    runtime(threads)?.block_on(command)
+}
+
+/// An asynchronous runtime on so many threads; 0 takes as many as there are processors.
+fn runtime(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if threads > 0 {
         runtime.worker_threads(threads);
     }
-    runtime.enable_all().build().context("the asynchronous runtime does not start")?.block_on(command)
+    runtime.enable_all().build().context("the asynchronous runtime does not start")
 }
 
 /// The exit status of what a command came to; an error is told on standard error.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    ops::parts,
+    ops::{self, parts},
     projector::Standing,
     source::Cluster,
     store::{Generation, redis::RedisStore},
@@ -73,11 +73,7 @@ fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow
     settings.batch_cells_max = settings.batch_cells_max.min(CELLS_AT_ONCE);
     settings.commits_in_flight_max = 1;
     let store = RedisStore::new(&config.redis).context("redis")?.in_turns(COMMITS_AT_ONCE);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if settings.workers > 0 {
-        runtime.worker_threads(settings.workers);
-    }
-    let runtime = runtime.enable_all().build().context("the asynchronous runtime does not start")?;
+    let runtime = ops::runtime(settings.workers)?;
     let standing = Arc::new(Standing::new(&mut telemetry::registry()));
     let fed = runtime.block_on(parts::feed(config, cluster, Arc::new(store), standing, stop));
     runtime.shutdown_timeout(LEFT_MAX);
