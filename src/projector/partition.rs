@@ -31,6 +31,9 @@ use crate::{
     traces,
 };
 
+#[cfg(test)]
+mod tests;
+
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
 /// About what a cell takes in a commit; more makes room for itself.
 const CELL_BYTES: usize = 512;

@@ -61,6 +61,13 @@ pub trait Owner: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Progress(AtomicI64);
 
+impl Default for Progress {
+    /// Nothing is known to be committed.
+    fn default() -> Self {
+        Progress(AtomicI64::new(-1))
+    }
+}
+
 impl Progress {
     /// The store acknowledged a checkpoint.
     pub fn acknowledged(&self, next: Offset) {
@@ -122,6 +129,23 @@ pub fn prepare() -> (Handle, Prepared) {
     let (sender, commands) = mpsc::channel();
     let handle = Handle { commands: sender, rounds: Arc::new(AtomicU64::new(0)) };
     (handle.clone(), Prepared { commands, handle })
+}
+
+#[cfg(test)]
+impl Prepared {
+    /// As if the thread had polled once more.
+    pub fn round(&self) {
+        self.handle.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last claim for which an owner asked to be sent to an offset, and that offset.
+    pub fn sought(&self) -> Option<(u64, Offset)> {
+        let seek = |command| match command {
+            Command::Seek { claim, offset, .. } => Some((claim, offset)),
+            Command::Hold { .. } => None,
+        };
+        self.commands.try_iter().filter_map(seek).last()
+    }
 }
 
 /// Joins the group and polls until `stop`; then the owner lets go of every partition.
@@ -551,7 +575,7 @@ impl Poller {
             match change {
                 Change::Assigned(id) => {
                     let (batches, receiver) = queue::queue(&self.room);
-                    let progress = Arc::new(Progress(AtomicI64::new(-1)));
+                    let progress = Arc::new(Progress::default());
                     self.lanes.insert(
                         id,
                         Lane {
