@@ -482,11 +482,18 @@ impl Follower {
         match self.consumer.poll(Duration::from_millis(100)) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(false),
             Some(Err(error)) => Err(error.into()),
-            Some(Ok(message)) => {
-                let decision = parse(&self.topic, message.offset(), message.payload())?;
-                self.decisions.adopt(decision);
-                Ok(true)
-            }
+            Some(Ok(message)) => match parse(&self.topic, message.offset(), message.payload()) {
+                Ok(decision) => {
+                    self.decisions.adopt(decision);
+                    Ok(true)
+                }
+                Err(error) => {
+                    // Decisions have one order: none behind it is known before it is.
+                    let again = KafkaOffset::Offset(message.offset());
+                    self.consumer.seek(&self.topic, 0, again, TIMEOUT)?;
+                    Err(error)
+                }
+            },
         }
     }
 }
@@ -522,4 +529,35 @@ pub async fn record(cluster: &Cluster, producer: &Producer, decision: &Decision)
         headers: Vec::new(),
     };
     producer.write(&record).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, source::embedded::EmbeddedBroker};
+
+    #[tokio::test]
+    async fn behind_a_record_that_cannot_be_read_no_decision_is_known() {
+        let broker = EmbeddedBroker::start(config::Kafka::default(), 1).unwrap();
+        let cluster = broker.cluster();
+        let producer = Producer::new(cluster).unwrap();
+        let home = |id: &str| Decision::Home { topic: Topic::Ledger, subject: id.to_owned(), partition: 0 };
+        let stop = CancellationToken::new();
+        let (mut followed, thread) = follow(cluster, stop.clone()).unwrap();
+        record(cluster, &producer, &home("first")).await.unwrap();
+        followed.wait_for(|known| known.homes.len() == 1).await.unwrap();
+        let unreadable = Outgoing {
+            topic: cluster.settings().decisions_topic.clone(),
+            key: None,
+            value: Some(b"{}".to_vec()),
+            headers: Vec::new(),
+        };
+        producer.write(&unreadable).await.unwrap();
+        record(cluster, &producer, &home("second")).await.unwrap();
+        // Long enough for several tries.
+        let more = followed.wait_for(|known| known.homes.len() > 1);
+        assert!(tokio::time::timeout(Duration::from_secs(4), more).await.is_err());
+        stop.cancel();
+        thread.join().unwrap();
+    }
 }

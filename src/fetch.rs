@@ -20,6 +20,8 @@ use crate::tls;
 
 /// Asks one address. Redirects are not followed: the address is the one that was configured.
 pub struct Fetcher {
+    /// As in the address: an IPv6 one in brackets, and no port where it is the scheme's own.
+    named: String,
     host: String,
     port: u16,
     path: String,
@@ -40,6 +42,10 @@ impl Fetcher {
             None
         };
         Ok(Fetcher {
+            named: match (uri.host().unwrap_or_default(), uri.port_u16()) {
+                (host, Some(port)) => format!("{host}:{port}"),
+                (host, None) => host.to_owned(),
+            },
             host: uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             path: uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
@@ -96,8 +102,8 @@ impl Fetcher {
     {
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", self.host);
         *request.uri_mut() = self.path.parse().map_err(|error| fault(&error))?;
-        let host = HeaderValue::try_from(format!("{}:{}", self.host, self.port));
-        request.headers_mut().insert(HOST, host.map_err(|error| fault(&error))?);
+        let host = HeaderValue::try_from(&self.named).map_err(|error| fault(&error))?;
+        request.headers_mut().insert(HOST, host);
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("balance-projector"));
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| fault(&error))?;

@@ -143,15 +143,13 @@ impl Desk {
         .await??;
         let mut kept = BTreeMap::new();
         for topic in Topic::ALL {
-            kept.insert(
-                topic,
-                topics::retention_ms(&console.cluster, console.cluster.topic_name(topic)).await?,
-            );
+            kept.insert(topic, topics::retention(&console.cluster, topic).await?);
         }
         let now = parts::now();
         let case = |at: (PartitionId, Offset), subject: Option<&Subject>, class, since: Time, waiting| {
             let until = kept.get(&at.0.topic).copied().flatten();
-            let until = until.and_then(|ms| since.0.checked_add(jiff::SignedDuration::from_millis(ms)).ok());
+            let until =
+                until.and_then(|kept| since.0.checked_add(jiff::SignedDuration::try_from(kept).ok()?).ok());
             let letter = letters.get(&at);
             Case {
                 topic: console.cluster.topic_name(at.0.topic).to_owned(),
@@ -291,21 +289,24 @@ fn letters(
     let mut letters = BTreeMap::new();
     let partitions = topics::partitions(&consumer, name)?.unwrap_or_default();
     let mut list = TopicPartitionList::new();
-    let mut left = 0_usize;
+    // The end of a partition is told again where it has moved since.
+    let mut left = BTreeSet::new();
     for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
         let (low, end) = consumer.fetch_watermarks(name, partition, PATIENCE)?;
         if low < end {
             list.add_partition_offset(name, partition, KafkaOffset::Offset(low))?;
-            left = left.saturating_add(1);
+            left.insert(partition);
         }
     }
     consumer.assign(&list)?;
     let mut heard = Instant::now();
-    while left > 0 {
+    while !left.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             None if heard.elapsed() > PATIENCE => anyhow::bail!("the broker does not hand over topic {name}"),
             None => continue,
-            Some(Err(KafkaError::PartitionEOF(_))) => left = left.saturating_sub(1),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                left.remove(&partition);
+            }
             Some(Err(error)) => return Err(error).with_context(|| format!("topic {name} cannot be read")),
             Some(Ok(message)) => {
                 if let Some((at, letter)) = letter(cluster, &message)

@@ -110,7 +110,7 @@ impl Metrics {
         for reason in ["fenced", "unchained", "missing", "guarded", "transient", "corrupt"] {
             drop(self.refused.get_or_create(&OfReason { reason }));
         }
-        for reason in ["duplicate", "without-effect", "replayed", "waiting"] {
+        for reason in ["duplicate", "without-effect", "replayed", "type", "waiting"] {
             drop(self.ignored.get_or_create(&OfReason { reason }));
         }
         for result in ["opened", "agrees", "drifts", "counted"] {

@@ -74,6 +74,7 @@ struct Shared {
     decisions: watch::Receiver<Arc<Decisions>>,
     trouble: ArcSwapOption<Halt>,
     suspects: AtomicU64,
+    claims: AtomicU64,
     owned: AtomicUsize,
     standing: Arc<Standing>,
     instance: String,
@@ -131,6 +132,11 @@ impl Shared {
         self.suspects.load(Ordering::Relaxed)
     }
 
+    /// The number of a claim: no other of this process has it, whoever owns a partition.
+    fn next_claim(&self) -> u64 {
+        self.claims.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn count_owned(&self, owned: usize) {
         self.owned.store(owned, Ordering::Relaxed);
         self.standing.metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
@@ -174,6 +180,11 @@ impl Standing {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether its topics and its store were reached.
+    pub fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
+    }
+
     /// Whether a partition is fed by this process.
     pub fn feeds_any(&self) -> bool {
         !self.owned().is_empty()
@@ -181,7 +192,7 @@ impl Standing {
 
     /// Why the write side of this process is not ready; empty where it is.
     pub fn reasons(&self) -> Vec<String> {
-        if !self.joined.load(Ordering::Relaxed) {
+        if !self.has_joined() {
             return vec!["the write side has not reached its topics and its store yet".to_owned()];
         }
         let of = |(id, (complete, state)): (&PartitionId, &(bool, PartitionState))| match (
@@ -263,6 +274,7 @@ pub async fn start(
         decisions: followed,
         trouble,
         suspects: AtomicU64::new(0),
+        claims: AtomicU64::new(0),
         owned: AtomicUsize::new(0),
         standing: Arc::clone(&standing),
         instance,
@@ -464,9 +476,6 @@ impl Owner for Supervisor {
             self.shared.count_owned(owners.len());
             leaving
         };
-        for id in ids {
-            self.shared.standing.forget(*id);
-        }
         for (stop, task) in &leaving {
             stop.cancel();
             if lost {
@@ -486,6 +495,10 @@ impl Owner for Supervisor {
                 }
             }
         });
+        // Not before: the last commits of an owner tell how its partition stands.
+        for id in ids {
+            self.shared.standing.forget(*id);
+        }
     }
 
     fn suspect(&self) {

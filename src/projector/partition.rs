@@ -47,7 +47,6 @@ pub(super) async fn own(
     stop: CancellationToken,
 ) {
     let mut backoff_ms = BACKOFF_MS.0;
-    let mut claims = 0_u64;
     let away = Seldom::default();
     while !stop.is_cancelled() {
         let claimed = tokio::select! {
@@ -57,9 +56,8 @@ pub(super) async fn own(
         };
         let ended = match claimed {
             Ok(claimed) => {
-                claims = claims.wrapping_add(1);
                 shared.standing.metrics.claimed(id.topic);
-                let mut session = Session::new(&shared, id, &progress, claims, claimed);
+                let mut session = Session::new(&shared, id, &progress, claimed);
                 let ended = session.run(&mut batches, &stop).await;
                 if session.acknowledged_any {
                     away.end();
@@ -224,19 +222,13 @@ struct Beat {
 }
 
 impl<'a> Session<'a> {
-    fn new(
-        shared: &'a Arc<Shared>,
-        id: PartitionId,
-        progress: &'a Progress,
-        claim: u64,
-        claimed: Claimed,
-    ) -> Self {
+    fn new(shared: &'a Arc<Shared>, id: PartitionId, progress: &'a Progress, claimed: Claimed) -> Self {
         let checkpoint = claimed.position.checkpoint;
         Session {
             shared,
             id,
             progress,
-            claim,
+            claim: shared.next_claim(),
             sent: claimed.position,
             acknowledged: claimed.position,
             acknowledged_any: false,

@@ -136,6 +136,20 @@ impl Batch {
         });
     }
 
+    /// As if such a message had been polled.
+    #[cfg(test)]
+    pub fn put(&mut self, at: (Offset, Time), key: &[u8], value: &[u8], headers: &[(&str, &[u8])]) {
+        let start = self.headers.len();
+        for (name, value) in headers {
+            let header = (self.copy(name.as_bytes()), Some(self.copy(value)));
+            self.headers.push(header);
+        }
+        let (key, value) = (Some(self.copy(key)), Some(self.copy(value)));
+        let headers = start..self.headers.len();
+        let (offset, timestamp_ms) = (at.0, at.1.0.as_millisecond());
+        self.records.push(Entry { offset, timestamp_ms, key, value, headers });
+    }
+
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.arena.len();
         self.arena.extend_from_slice(bytes);

@@ -138,13 +138,13 @@ impl Prepared {
         self.handle.rounds.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The last claim for which an owner asked to be sent to an offset, and that offset.
-    pub fn sought(&self) -> Option<(u64, Offset)> {
-        let seek = |command| match command {
+    /// What owners asked for since: to be sent to an offset for a claim, or nothing more.
+    pub fn asked(&self) -> Vec<Option<(u64, Offset)>> {
+        let asked = |command| match command {
             Command::Seek { claim, offset, .. } => Some((claim, offset)),
             Command::Hold { .. } => None,
         };
-        self.commands.try_iter().filter_map(seek).last()
+        self.commands.try_iter().map(asked).collect()
     }
 }
 
@@ -198,7 +198,7 @@ pub fn spawn(
         bounds,
         room: Room::new(bounds.queue_bytes_max),
         commands: prepared.commands,
-        retries: Vec::new(),
+        sought: HashMap::new(),
         handle: prepared.handle,
         committed_at: Instant::now(),
     };
@@ -332,7 +332,8 @@ struct Poller {
     bounds: Bounds,
     room: Arc<Room>,
     commands: mpsc::Receiver<Command>,
-    retries: Vec<Command>,
+    /// Where owners asked to be sent, and are not yet: what they ask for since takes its place.
+    sought: HashMap<PartitionId, (u64, Offset)>,
     handle: Handle,
     committed_at: Instant,
 }
@@ -518,6 +519,7 @@ impl Poller {
     /// Delivers nothing until the owners have looked at the log again.
     fn hold_if_made_anew(&mut self) {
         if self.made_anew.swap(false, Ordering::AcqRel) {
+            self.sought.clear();
             tracing::warn!("a topic has another id than before: every partition is looked at again");
             for lane in self.lanes.values_mut() {
                 lane.hold();
@@ -530,12 +532,13 @@ impl Poller {
     }
 
     fn obey(&mut self) {
-        let mut commands = std::mem::take(&mut self.retries);
-        commands.extend(self.commands.try_iter());
-        for command in commands {
+        for command in self.commands.try_iter().collect::<Vec<_>>() {
             match command {
-                Command::Seek { id, claim, offset } => self.seek(id, claim, offset),
+                Command::Seek { id, claim, offset } => {
+                    self.sought.insert(id, (claim, offset));
+                }
                 Command::Hold { id } => {
+                    self.sought.remove(&id);
                     if let Some(lane) = self.lanes.get_mut(&id) {
                         lane.hold();
                         if let Err(error) = self.consumer.pause(&self.cluster.list([id])) {
@@ -544,6 +547,9 @@ impl Poller {
                     }
                 }
             }
+        }
+        for (id, (claim, offset)) in std::mem::take(&mut self.sought) {
+            self.seek(id, claim, offset);
         }
     }
 
@@ -564,7 +570,7 @@ impl Poller {
             Err(error) => {
                 // Just assigned: librdkafka refuses until its own state has followed.
                 tracing::debug!(%error, partition = %id, "the seek is tried again");
-                self.retries.push(Command::Seek { id, claim, offset });
+                self.sought.insert(id, (claim, offset));
             }
         }
     }
@@ -591,6 +597,7 @@ impl Poller {
                     self.owner.assign(id, receiver, progress);
                 }
                 Change::Revoked(id) => {
+                    self.sought.remove(&id);
                     self.lanes.remove(&id);
                 }
             }

@@ -38,6 +38,16 @@ pub enum ScanError {
         /// What was asked for.
         from: i64,
     },
+    /// The leader is behind what it, or the one before it, has handed out; or the log lost records.
+    #[error("{partition} ends at offset {end}, records up to {to} are asked for")]
+    Short {
+        /// As operators know it.
+        partition: String,
+        /// The last stable offset.
+        end: i64,
+        /// What was asked for.
+        to: i64,
+    },
     /// Worth another try.
     #[error("the broker did not answer: {0}")]
     Unanswered(#[from] KafkaError),
@@ -136,23 +146,39 @@ impl Scan {
             let partition = self.cluster.display(id);
             return Err(ScanError::Gone { partition, low: low.0, high: high.0, from: from.0 });
         }
-        let topic = self.cluster.topic_name(id.topic);
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, id.partition, KafkaOffset::Offset(from.0))?;
-        self.consumer.assign(&list)?;
-        let read = self.follow(from, to, &mut wants, &mut each);
+        let read = self.follow(id, from, to, &mut wants, &mut each);
         self.consumer.assign(&TopicPartitionList::new())?;
         read
     }
 
+    fn begin_at(&self, id: PartitionId, offset: Offset) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        let topic = self.cluster.topic_name(id.topic);
+        list.add_partition_offset(topic, id.partition, KafkaOffset::Offset(offset.0))?;
+        self.consumer.assign(&list)
+    }
+
+    /// Fails where the log does not reach as far as `to`.
+    fn reaches(&self, id: PartitionId, to: Offset) -> Result<(), ScanError> {
+        let (_, end) = self.bounds(id)?;
+        if end < to {
+            return Err(ScanError::Short { partition: self.cluster.display(id), end: end.0, to: to.0 });
+        }
+        Ok(())
+    }
+
     fn follow(
         &self,
+        id: PartitionId,
         from: Offset,
         to: Offset,
         wants: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
         each: &mut impl FnMut(&Batch) -> ControlFlow<Offset>,
     ) -> Result<Offset, ScanError> {
+        self.begin_at(id, from)?;
         let mut next = from;
+        // A leader that has just become one may name an end before `to`: it is believed the second time.
+        let mut ended_before = false;
         let mut silent_since: Option<Instant> = None;
         let mut batch = Batch::new(0);
         while next < to {
@@ -172,6 +198,7 @@ impl Scan {
                         batch.push(&message);
                     }
                     silent_since = None;
+                    ended_before = false;
                     if next < to && batch.len() < BATCH_RECORDS {
                         continue;
                     }
@@ -181,9 +208,14 @@ impl Scan {
                 return Ok(next);
             }
             batch.clear();
-            // What is committed ends here: what is left of the stretch is markers, or belongs to nobody yet.
-            if ended {
-                return Ok(next.max(to));
+            if ended && next < to {
+                self.reaches(id, to)?;
+                // What is left of the stretch is markers.
+                if ended_before {
+                    return Ok(to);
+                }
+                ended_before = true;
+                self.begin_at(id, next)?;
             }
         }
         Ok(to)

@@ -6,6 +6,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
 };
 
 use super::{Cluster, Inquirer, Quiet};
@@ -46,6 +47,16 @@ pub enum TopicError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// No other try changes that.
+    #[error(
+        "the broker denies topic {topic} to this user: {error}; grant what deploy/kafka/acls lists for its role"
+    )]
+    Denied {
+        /// Its name.
+        topic: String,
+        /// What the broker said.
+        error: KafkaError,
+    },
     /// The broker did not answer: worth another try.
     #[error("the broker did not answer about topic {topic}: {error}")]
     Unanswered {
@@ -56,13 +67,31 @@ pub enum TopicError {
     },
 }
 
+impl TopicError {
+    fn of(topic: &str, error: KafkaError) -> Self {
+        let topic = topic.to_owned();
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::PolicyViolation,
+            ) => TopicError::Denied { topic, error },
+            _ => TopicError::Unanswered { topic, error },
+        }
+    }
+}
+
 /// How many partitions a topic has; `None` where it does not exist.
 pub fn partitions(inquirer: &Inquirer, topic: &str) -> Result<Option<usize>, TopicError> {
-    let unanswered = |error| TopicError::Unanswered { topic: topic.to_owned(), error };
-    let metadata = inquirer.fetch_metadata(Some(topic), TIMEOUT).map_err(unanswered)?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()))
-        .map(|count| count.filter(|count| *count > 0))
+    let metadata =
+        inquirer.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| TopicError::of(topic, error))?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+    if found.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
+        let denied = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed);
+        return Err(TopicError::of(topic, denied));
+    }
+    let count = found.partitions().len();
+    Ok(Some(count).filter(|count| found.error().is_none() && *count > 0))
 }
 
 /// Checks the two topics that are folded and returns their partition counts.
@@ -90,15 +119,6 @@ pub async fn compaction(cluster: &Cluster, topic: &str) -> Result<Option<String>
     }
     let policy = setting(cluster, topic, "cleanup.policy").await?;
     Ok(Some(policy).filter(|policy| policy != "delete"))
-}
-
-/// How long a topic keeps its records, in milliseconds; `None` where for ever.
-pub async fn retention_ms(cluster: &Cluster, topic: &str) -> Result<Option<i64>, TopicError> {
-    if cluster.is_embedded() {
-        return Ok(None);
-    }
-    let retention = setting(cluster, topic, "retention.ms").await?;
-    Ok(retention.parse().ok().filter(|ms| *ms >= 0))
 }
 
 /// Creates the decisions and the dead-letter topic where missing, and checks their settings.
@@ -153,38 +173,38 @@ pub async fn retention(cluster: &Cluster, topic: Topic) -> Result<Option<Duratio
 
 /// One partition, kept for ever.
 async fn create(cluster: &Cluster, name: &str) -> Result<(), TopicError> {
-    let unanswered = |error| TopicError::Unanswered { topic: name.to_owned(), error };
+    let failed = |error| TopicError::of(name, error);
     let copies = TopicReplication::Fixed(cluster.settings().replication_factor);
     let topic = NewTopic::new(name, 1, copies).set("cleanup.policy", "delete");
     let topic = KEPT.into_iter().fold(topic, |topic, key| topic.set(key, "-1"));
     let results = admin(cluster)
-        .map_err(unanswered)?
+        .map_err(failed)?
         .create_topics([&topic], &AdminOptions::new().operation_timeout(Some(TIMEOUT)))
         .await
-        .map_err(unanswered)?;
+        .map_err(failed)?;
     for result in results {
         match result {
             // Another process may have created it meanwhile.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => return Err(unanswered(KafkaError::AdminOp(code))),
+            Err((_, code)) => return Err(failed(KafkaError::AdminOp(code))),
         }
     }
     Ok(())
 }
 
 async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, TopicError> {
-    let unanswered = |error| TopicError::Unanswered { topic: topic.to_owned(), error };
+    let failed = |error| TopicError::of(topic, error);
     let answers = admin(cluster)
-        .map_err(unanswered)?
+        .map_err(failed)?
         .describe_configs(
             [&ResourceSpecifier::Topic(topic)],
             &AdminOptions::new().request_timeout(Some(TIMEOUT)),
         )
         .await
-        .map_err(unanswered)?;
+        .map_err(failed)?;
     let mut found = None;
     for answer in answers {
-        let resource = answer.map_err(|code| unanswered(KafkaError::AdminOp(code)))?;
+        let resource = answer.map_err(|code| failed(KafkaError::AdminOp(code)))?;
         found = resource.get(key).and_then(|entry| entry.value.clone()).or(found);
     }
     Ok(found.unwrap_or_default())

@@ -2,7 +2,7 @@
 //!
 //! What the users of Redis need, by role, is in `deploy/redis/users.acl`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,12 +39,12 @@ const HSET_FIELDS_MAX: usize = 1_000;
 /// The store in Redis.
 pub struct RedisStore {
     prefix: String,
-    writer: Link,
+    writer: Arc<Link>,
     reader: read::Reader,
     scripts: Scripts,
     seen: trust::Seen,
     /// For commits, where they are taken in turns.
-    turns: Option<Semaphore>,
+    turns: Option<Arc<Semaphore>>,
 }
 
 struct Scripts {
@@ -82,11 +82,11 @@ impl RedisStore {
         let all = [&scripts.commit, &scripts.claim, &scripts.load, &scripts.activate, &scripts.beside];
         Ok(RedisStore {
             prefix: config.prefix.clone(),
-            writer: Link::new(
+            writer: Arc::new(Link::new(
                 config,
                 Duration::from_millis(config.write_timeout_ms),
                 all.into_iter().cloned().collect(),
-            )?,
+            )?),
             reader: read::Reader::new(config)?,
             scripts,
             seen: trust::Seen::default(),
@@ -94,12 +94,12 @@ impl RedisStore {
         })
     }
 
-    /// Sends no more commits than so many at the same time, of all partitions together, so that whoever else uses this
-    /// Redis comes in between. They go in the order in which they were asked for; with several in flight for one
-    /// partition that is not certain, so each has one at most.
+    /// Sends no more commits than there are turns at the same time, of all partitions together, so that whoever else
+    /// uses this Redis comes in between. In which order they go is not certain, so a partition has one in flight at
+    /// most.
     #[must_use]
-    pub fn in_turns(self, at_once: usize) -> Self {
-        RedisStore { turns: Some(Semaphore::new(at_once)), ..self }
+    pub fn in_turns(self, turns: Arc<Semaphore>) -> Self {
+        RedisStore { turns: Some(turns), ..self }
     }
 
     fn keys(&self, generation: Generation) -> Keys {
@@ -260,11 +260,19 @@ impl RedisStore {
     async fn commit_at(&self, keys: &Keys, commit: &Commit) -> Result<(), StoreError> {
         let partition = commit.partition;
         let command = commit_command(&self.scripts.commit, keys, commit)?;
-        let _turn = match &self.turns {
-            Some(turns) => Some(turns.acquire().await.map_err(|_| unexpected())?),
-            None => None,
+        let answer = match &self.turns {
+            None => self.writer.call(&command).await?,
+            Some(turns) => {
+                let (turns, writer) = (Arc::clone(turns), Arc::clone(&self.writer));
+                // A task of its own: whoever asked folds on meanwhile, and would keep the turn until it looks again.
+                let sent = tokio::spawn(async move {
+                    let _turn = turns.acquire_owned().await.map_err(|_| unexpected())?;
+                    writer.call(&command).await
+                });
+                sent.await.map_err(|_| unexpected())??
+            }
         };
-        let Value::Int(code) = self.writer.call(&command).await? else { return Err(unexpected()) };
+        let Value::Int(code) = answer else { return Err(unexpected()) };
         match code {
             0 => Ok(()),
             1 => Err(StoreError::Missing { partition }),

@@ -42,6 +42,8 @@ struct OfResult {
     result: &'static str,
 }
 
+const RESULTS: [&str; 3] = ["could-not-run", "agrees", "differs"];
+
 struct Metrics {
     parts: Family<OfResult, Counter>,
     subjects: Counter,
@@ -51,20 +53,26 @@ struct Metrics {
 
 impl Metrics {
     fn new(registry: &mut Registry) -> Self {
-        Metrics {
+        let metrics = Metrics {
             parts: register(registry, metric::AUDIT_PARTS, Family::default()),
             subjects: register(registry, metric::AUDIT_SUBJECTS, Counter::default()),
             differences: register(registry, metric::AUDIT_DIFFERENCES, Counter::default()),
             differing: register(registry, metric::AUDIT_DIFFERING, Family::default()),
+        };
+        // Nobody sees an increase from nothing.
+        for result in RESULTS {
+            drop(metrics.parts.get_or_create(&OfResult { result }));
         }
+        metrics
     }
 
     fn count(&self, partition: PartitionId, audited: Option<&Audited>) {
         let differences = audited.map(|audited| audited.tally.differences());
+        let [could_not_run, agrees, differs] = RESULTS;
         let result = match differences {
-            None => "could-not-run",
-            Some(0) => "agrees",
-            Some(_) => "differs",
+            None => could_not_run,
+            Some(0) => agrees,
+            Some(_) => differs,
         };
         self.parts.get_or_create(&OfResult { result }).inc();
         let (Some(audited), Some(differences)) = (audited, differences) else { return };
@@ -84,18 +92,15 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let admin = parts::admin(listen, registry, Vec::new()).await?;
     let served = tokio::spawn(admin.run(shutdown.clone()));
     let sampled = async {
-        let mut begun = None;
         loop {
-            if begun.is_none() {
-                begun = begin(&config, &args).await.inspect_err(|error| failed(&metrics, None, error)).ok();
+            // Each time: readers may have been switched to another generation meanwhile.
+            match begin(&config, &args).await {
+                Ok((audit, partitions, _)) => round(&audit, &partitions, &args, &metrics).await,
+                Err(error) => {
+                    failed(&metrics, None, &error);
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
             }
-            let Some((audit, partitions, _)) = &begun else {
-                tokio::time::sleep(RETRY_AFTER).await;
-                continue;
-            };
-            round(audit, partitions, &args, &metrics).await;
-            // Readers may have been switched to another generation meanwhile.
-            begun = None;
         }
     };
     tokio::select! {

@@ -8,7 +8,7 @@ use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
     thread_native_id,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 /// several times as long.
 const COMMITS_AT_ONCE: usize = 3;
 const CELLS_AT_ONCE: usize = 50;
+/// How long it stays, once the other one has joined, for that to be given a partition.
+const RELIEVED_MAX: Duration = Duration::from_secs(10);
+const LOOKS_EVERY: Duration = Duration::from_millis(500);
 /// How long what is still running may take once the feeder has stopped in order.
 const LEFT_MAX: Duration = Duration::from_secs(1);
 
@@ -57,10 +60,28 @@ impl Feeder {
         (&mut self.ended).await.context("the feeder that gives way panicked")?
     }
 
-    /// Stops it in order: its partitions are released.
-    pub(super) async fn stop(mut self) -> anyhow::Result<Option<Generation>> {
+    /// Stops in order once another one feeds, so that the partitions go over from one to the other; or once that one
+    /// is `over`.
+    pub(super) async fn hand_over(mut self, other: &Standing, over: &CancellationToken) {
+        let fed = async {
+            until(|| other.has_joined()).await;
+            // Where there are more processes than partitions, it is given one when this one has gone.
+            drop(tokio::time::timeout(RELIEVED_MAX, until(|| other.feeds_any())).await);
+        };
+        tokio::select! {
+            () = fed => {}
+            () = over.cancelled() => {}
+        }
         self.stop.cancel();
-        self.ended().await
+        if let Err(error) = self.ended().await {
+            tracing::warn!(%error, "the feeder that gave way did not end in order");
+        }
+    }
+}
+
+async fn until(reached: impl Fn() -> bool) {
+    while !reached() {
+        tokio::time::sleep(LOOKS_EVERY).await;
     }
 }
 
@@ -72,7 +93,8 @@ fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow
     let settings = &mut config.projector;
     settings.batch_cells_max = settings.batch_cells_max.min(CELLS_AT_ONCE);
     settings.commits_in_flight_max = 1;
-    let store = RedisStore::new(&config.redis).context("redis")?.in_turns(COMMITS_AT_ONCE);
+    let store = RedisStore::new(&config.redis).context("redis")?;
+    let store = store.in_turns(Arc::new(Semaphore::new(COMMITS_AT_ONCE)));
     let runtime = ops::runtime(settings.workers)?;
     let standing = Arc::new(Standing::new(&mut telemetry::registry()));
     let fed = runtime.block_on(parts::feed(config, cluster, Arc::new(store), standing, stop));

@@ -236,7 +236,8 @@ fn cut(scan: &Scan, stretch: &Stretch) -> anyhow::Result<Option<Time>> {
         return Ok(None);
     }
     let mut first = None;
-    scan.read(stretch.id, stretch.low, stretch.high, |record| {
+    let stable = scan.bounds(stretch.id)?.1;
+    scan.read(stretch.id, stretch.low, stretch.high.min(stable), |record| {
         first = Some(Time::from_millis(record.timestamp_ms));
         ControlFlow::Break(())
     })?;
@@ -257,7 +258,9 @@ fn duration(
     let total = stretches.iter().map(|stretch| length(&stretch)).fold(0, i64::saturating_add);
     let (mut cells, mut tried) = (BTreeMap::<Subject, Option<Cell>>::new(), 0_u32);
     let begun = std::time::Instant::now();
-    Scan::new(cluster)?.read(longest.id, longest.low, longest.high, |record| {
+    let scan = Scan::new(cluster)?;
+    let stable = scan.bounds(longest.id)?.1;
+    scan.read(longest.id, longest.low, longest.high.min(stable), |record| {
         tried = tried.saturating_add(1);
         let raw = record.record(longest.id.topic);
         if let (Some(subject), Ok(event)) = (wire::subject(&raw), wire::decode(&raw, parameters)) {

@@ -26,8 +26,6 @@ use crate::{
 
 /// How often to look whether another process has filled the generation.
 const FILLED_EVERY: Duration = Duration::from_millis(500);
-/// How long the feeder that gives way stays, once the other one has begun, for that to be given a partition.
-const RELIEVED_MAX: Duration = Duration::from_secs(10);
 
 /// The command line of `rebuild start`.
 #[derive(Debug, Clone, clap::Args)]
@@ -261,7 +259,7 @@ async fn feed(
     let fed = async {
         let _done = done.clone().drop_guard();
         // Nobody is served before the first one is complete.
-        if hurry || birth.active || is_complete(&console, birth).await? {
+        if hurry || birth.active || matches!(is_complete(&console, birth).await, Ok(true)) {
             return feed_in_rank(&console, birth, None, shutdown.clone()).await;
         }
         let config = of(birth, &console);
@@ -307,20 +305,8 @@ async fn feed_in_rank(
         parts::feed(of(birth, console), cluster, store, Arc::clone(&standing), shutdown).await
     };
     let relieved = async {
-        let Some(before) = before else { return };
-        let feeding = async {
-            while !standing.feeds_any() {
-                tokio::time::sleep(FILLED_EVERY).await;
-            }
-        };
-        tokio::select! {
-            () = feeding => {}
-            // Where there are more processes than partitions, it is given one when the other has gone.
-            () = tokio::time::sleep(RELIEVED_MAX) => {}
-            () = over.cancelled() => {}
-        }
-        if let Err(error) = before.stop().await {
-            tracing::warn!(%error, "the feeder that gave way did not end in order");
+        if let Some(before) = before {
+            before.hand_over(&standing, &over).await;
         }
     };
     tokio::join!(fed, relieved).0

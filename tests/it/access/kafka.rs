@@ -258,14 +258,16 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     }
 
     // Whoever looks at what is on hold, and decides.
-    let mut settings_of_operator =
-        Settings { kafka: "security = \"tls\"\n".to_owned(), ..Settings::default() };
-    settings_of_operator.properties.push_str(&format!(
-        "{tls}[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"operate\"\npassword_file = {password:?}\n"
-    ));
+    let settings_of = |user: &str| {
+        let mut settings = Settings { kafka: "security = \"tls\"\n".to_owned(), ..Settings::default() };
+        settings.properties.push_str(&format!(
+            "{tls}[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = {user:?}\npassword_file = {password:?}\n"
+        ));
+        settings
+    };
     let secured = Topics { brokers: format!("127.0.0.1:{sasl}"), ..topics.clone() };
     let asks = |words: &[&str], exit: i32, says: &str| {
-        let told = product::command_with(&secured, &server.url(), &settings_of_operator, words);
+        let told = product::command_with(&secured, &server.url(), &settings_of("operate"), words);
         let text = String::from_utf8_lossy(&told.stdout);
         assert!(told.status.code() == Some(exit) && text.contains(says), "{words:?}: {told:?}");
     };
@@ -298,4 +300,10 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     assert!(denied.is_empty(), "a permission is missing: {denied:#?}");
     let needless: Vec<_> = granted.difference(&used).collect();
     assert!(needless.is_empty(), "a permission is needless: {needless:#?}");
+
+    // Who lacks one is told so, and does not wait for another answer.
+    let told = product::command_with(&secured, &server.url(), &settings_of("publisher"), &["project"]);
+    let text = String::from_utf8_lossy(&told.stderr);
+    let says = format!("denies topic {}", topics.decisions);
+    assert!(!told.status.success() && text.contains(&says), "{told:?}");
 }
