@@ -18,7 +18,7 @@ use super::{
     difference::{Difference, Expected, Tally},
     engine::{Engine, Examined, Pair, Suspect, offsets},
     refold::{Pace, Refold, Selection},
-    subject::{Law, State, decode, key, subject},
+    subject::{Law, State},
     tail::{Offsets, Tail},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     domain::{Cell, Offset, PartitionId, Subject},
     source::{Cluster, scan::Scan},
     store::{
-        CellKey, Generation,
+        Generation,
         keys::Name,
         redis::{
             RedisStore,
@@ -256,9 +256,9 @@ impl Audit {
         &self,
         partition: PartitionId,
         page: Page,
-    ) -> anyhow::Result<(Page, Vec<CellKey>, Beside<1>)> {
+    ) -> anyhow::Result<(Page, Vec<Subject>, Beside<1>)> {
         self.remember(partition, &page);
-        let keys: Vec<CellKey> = page.iter().map(|(subject, _)| key(subject)).collect();
+        let keys: Vec<Subject> = page.iter().map(|(subject, _)| subject.clone()).collect();
         let read = self.store.beside([self.birth.generation], &keys).await;
         let beside = read.context("the projection cannot be read")?;
         let looked = self.derivation.look(&self.store, &keys, &beside.subjects).await;
@@ -277,7 +277,7 @@ impl Audit {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            let subjects: Vec<Subject> = suspects.iter().map(|suspect| subject(&suspect.key)).collect();
+            let subjects: Vec<Subject> = suspects.iter().map(|suspect| suspect.key.clone()).collect();
             suspects = self.fold_again(partition, subjects, self.start(partition)?).await?;
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -334,9 +334,9 @@ impl Audit {
             let mut page = HashSet::new();
             for (_, name) in names {
                 match name {
-                    Name::Cell(key) if !self.knows(&subject(&key), None) => drop(page.insert(key)),
-                    Name::AccountQuarantine(id) => drop(page.insert(CellKey::Account(id))),
-                    Name::CustomerQuarantine(id) => drop(page.insert(CellKey::Customer(id))),
+                    Name::Cell(key) if !self.knows(&key, None) => drop(page.insert(key)),
+                    Name::AccountQuarantine(id) => drop(page.insert(Subject::Account(id))),
+                    Name::CustomerQuarantine(id) => drop(page.insert(Subject::Customer(id))),
                     Name::Cell(_)
                     | Name::Owing(_)
                     | Name::DueQuarantine(_)
@@ -345,7 +345,7 @@ impl Audit {
                     | Name::States => {}
                 }
             }
-            let page: Vec<CellKey> = page.into_iter().collect();
+            let page: Vec<Subject> = page.into_iter().collect();
             for keys in page.chunks(SUBJECTS_MAX) {
                 self.unknown_among(generation, keys, &mut unknown).await?;
             }
@@ -394,21 +394,20 @@ impl Audit {
     async fn unknown_among(
         &self,
         generation: Generation,
-        keys: &[CellKey],
+        keys: &[Subject],
         unknown: &mut BTreeMap<PartitionId, HashSet<Subject>>,
     ) -> anyhow::Result<()> {
         let read = self.store.beside([generation], keys).await;
         let beside = read.context("the projection cannot be read")?;
-        for (key, [held]) in keys.iter().zip(beside.subjects) {
-            let subject = subject(key);
-            if let Some(cell) = held.cell.as_deref().filter(|_| !self.knows(&subject, None)) {
+        for (subject, [held]) in keys.iter().zip(beside.subjects) {
+            if let Some(cell) = held.cell.as_deref().filter(|_| !self.knows(subject, None)) {
                 // A cell that cannot be read has no home to be looked for in: the first partition tells of it.
-                let home = decode(key, cell).map_or(0, |cell| cell.home());
+                let home = Cell::decode(subject, cell).map_or(0, |cell| cell.home());
                 let partition = PartitionId { topic: subject.topic(), partition: home };
                 unknown.entry(partition).or_default().insert(subject.clone());
             }
             for mark in held.quarantines {
-                if !self.knows(&subject, Some(mark.partition)) {
+                if !self.knows(subject, Some(mark.partition)) {
                     unknown.entry(mark.partition).or_default().insert(subject.clone());
                 }
             }
@@ -429,9 +428,9 @@ fn pages_of(states: Vec<(Subject, State)>) -> impl Iterator<Item = Page> {
 }
 
 /// What a partition answers for: the cells that live there, and its own marks.
-fn of_partition(key: &CellKey, held: Held, partition: PartitionId) -> Held {
+fn of_partition(key: &Subject, held: Held, partition: PartitionId) -> Held {
     let elsewhere = |cell: &bytes::Bytes| {
-        decode(key, cell).as_ref().map(Cell::home).is_ok_and(|home| home != partition.partition)
+        Cell::decode(key, cell).as_ref().map(Cell::home).is_ok_and(|home| home != partition.partition)
     };
     Held {
         cell: held.cell.filter(|cell| !elsewhere(cell)),

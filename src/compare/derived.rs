@@ -22,14 +22,14 @@ use foldhash::quality::RandomState;
 use super::{
     difference::{At, Difference, Field, Kind, mark_told},
     engine::{Suspect, offsets},
-    subject::{State, key},
+    subject::State,
     tail::Offsets,
 };
 use crate::{
     domain::{Aspect, Cell, CellError, Offset, PartitionId, Subject, Topic},
     source::Cluster,
     store::{
-        CellKey, Derived, Generation, Quarantine, StoreError,
+        Derived, Generation, Quarantine, StoreError,
         keys::Name,
         redis::{
             RedisStore,
@@ -89,7 +89,7 @@ impl<const N: usize> Derivation<N> {
     pub async fn look(
         &self,
         store: &RedisStore,
-        keys: &[CellKey],
+        keys: &[Subject],
         subjects: &[[Held; N]],
     ) -> Result<(), StoreError> {
         let mut called: [Vec<(Derived, Entry)>; N] = std::array::from_fn(|_| Vec::new());
@@ -185,20 +185,20 @@ impl<const N: usize> Derivation<N> {
         entries: &[Derived],
         wrong: &mut Vec<Wrong<N>>,
     ) -> Result<(), StoreError> {
-        let keys: BTreeSet<CellKey> = entries.iter().map(|entry| key(&entry.subject())).collect();
-        let keys: Vec<CellKey> = keys.into_iter().collect();
+        let keys: BTreeSet<Subject> = entries.iter().map(Derived::subject).collect();
+        let keys: Vec<Subject> = keys.into_iter().collect();
         let beside = store.beside_with(self.generations, &keys, entries).await?;
         let next = beside.positions.each_ref().map(offsets);
         for (entry, found) in entries.iter().zip(beside.entries) {
             let subject = entry.subject();
-            let at = keys.binary_search(&key(&subject)).ok();
+            let at = keys.binary_search(&subject).ok();
             let Some(subjects) = at.and_then(|at| beside.subjects.get(at)) else { continue };
             let mut sides: [Side; N] = std::array::from_fn(|_| Side::default());
             let mut called_for_it = None;
             let read = subjects.iter().zip(found).zip(&next).zip(&mut sides);
             for (((subject_held, held), next), side) in read {
                 // What cannot be read calls for nothing that could be told.
-                let Ok(state) = State::decode(&key(&subject), subject_held) else { continue };
+                let Ok(state) = State::decode(&subject, subject_held) else { continue };
                 let called = calls_of(&subject, &state).into_iter().find(|(called, _)| called == entry);
                 let called = called.map(|(_, called)| called);
                 if differ(entry, called.as_ref(), held.as_ref()) {
@@ -288,11 +288,11 @@ impl<const N: usize> Wrong<N> {
             }
             Derived::Index { subject, partition } => {
                 let rests = if self.called_for { "where it is on hold" } else { "where it is not on hold" };
-                let kind = match subject {
-                    Subject::Account(_) => "account",
-                    Subject::Customer(_) => "customer",
-                };
-                (kind, subject.as_str().to_owned(), format!("{}, {rests}", cluster.display(*partition)))
+                (
+                    subject.kind(),
+                    subject.as_str().to_owned(),
+                    format!("{}, {rests}", cluster.display(*partition)),
+                )
             }
         };
         let field = Field { name, left: left.value(), right: right.value() };
@@ -310,7 +310,7 @@ impl<const N: usize> Wrong<N> {
 
 /// What was told of subjects already.
 #[derive(Debug, Default)]
-pub struct Told(HashMap<CellKey, Vec<Kind>>);
+pub struct Told(HashMap<Subject, Vec<Kind>>);
 
 impl Told {
     /// Takes note of a subject that differs.
@@ -321,7 +321,7 @@ impl Told {
 
     /// Whether an entry that is wrong follows from what was told.
     pub fn explains(&self, entry: &Derived) -> bool {
-        let kinds = self.0.get(&key(&entry.subject()));
+        let kinds = self.0.get(&entry.subject());
         kinds.is_some_and(|kinds| kinds.iter().any(|kind| entry.rests_on(*kind)))
     }
 }
@@ -356,16 +356,16 @@ impl Says<'_> {
 }
 
 /// The derived entries that a subject calls for.
-fn called_for(key: &CellKey, held: &Held) -> Result<Vec<(Derived, Entry)>, CellError> {
+fn called_for(key: &Subject, held: &Held) -> Result<Vec<(Derived, Entry)>, CellError> {
     let nothing = match key {
-        CellKey::Account(_) => held.cell.is_none(),
+        Subject::Account(_) => held.cell.is_none(),
         // Nobody is named by a customer's cell, which need not be decoded.
-        CellKey::Customer(_) => true,
+        Subject::Customer(_) => true,
     };
     if nothing && held.quarantines.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(calls_of(&super::subject::subject(key), &State::decode(key, held)?))
+    Ok(calls_of(key, &State::decode(key, held)?))
 }
 
 fn calls_of(subject: &Subject, state: &State) -> Vec<(Derived, Entry)> {

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     domain::{Aspect, CellError, Facet},
-    store::{CellKey, Quarantine},
+    store::Quarantine,
 };
 
 /// What kind of difference.
@@ -106,14 +106,6 @@ pub struct Difference {
     pub right: At,
     /// It was named as expected.
     pub expected: bool,
-}
-
-/// `account` or `customer`, and the whole id.
-pub fn subject_of(key: &CellKey) -> (&'static str, &str) {
-    match key {
-        CellKey::Account(id) => ("account", id.as_str()),
-        CellKey::Customer(id) => ("customer", id.as_str()),
-    }
 }
 
 /// The parts in which two cells differ, by kind.

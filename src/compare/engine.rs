@@ -9,14 +9,14 @@ use std::{
 use foldhash::quality::RandomState;
 
 use super::{
-    difference::{At, Difference, Field, Kind, Tally, fields, mark_told, subject_of, unreadable},
-    subject::{Law, State, subject},
+    difference::{At, Difference, Field, Kind, Tally, fields, mark_told, unreadable},
+    subject::{Law, State},
     tail::{Offsets, Tail},
 };
 use crate::{
     domain::{Cell, Offset, PartitionId, Subject},
     source::{Cluster, scan::ScanError},
-    store::{CellKey, Position, Quarantine, redis::beside::Held},
+    store::{Position, Quarantine, redis::beside::Held},
 };
 
 /// Pairs that wait to be folded forward together, at most.
@@ -37,7 +37,7 @@ pub enum Examined {
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// Which one.
-    pub key: CellKey,
+    pub key: Subject,
     /// On the left.
     pub left: Held,
     /// Where the left stood in the same reply.
@@ -50,7 +50,7 @@ pub struct Pair {
 
 impl Pair {
     fn left_stands_further(&self) -> bool {
-        let topic = subject(&self.key).topic();
+        let topic = self.key.topic();
         let of_topic = self.left_at.iter().filter(|(partition, _)| partition.topic == topic);
         of_topic
             .into_iter()
@@ -62,7 +62,7 @@ impl Pair {
 #[derive(Debug, Clone)]
 pub struct Suspect {
     /// Which one.
-    pub key: CellKey,
+    pub key: Subject,
     /// In what.
     pub differences: Vec<Difference>,
 }
@@ -122,10 +122,7 @@ impl<'a> Engine<'a> {
 
     /// Subjects of the tail that did not come up yet: those that were born since.
     pub fn unseen(&self) -> Vec<Subject> {
-        let known = |subject: &&Subject| {
-            let key = super::subject::key(subject);
-            !self.seen.contains(&self.hasher.hash_one(&key))
-        };
+        let known = |subject: &&Subject| !self.seen.contains(&self.hasher.hash_one(subject));
         self.tail.subjects().filter(known).cloned().collect()
     }
 
@@ -160,7 +157,7 @@ impl<'a> Engine<'a> {
     fn deepen(&mut self, pairs: &[Pair], to: &Offsets) -> Result<(), ScanError> {
         let (mut from, mut subjects) = (Offsets::new(), HashSet::new());
         for pair in pairs.iter().filter(|pair| !pair.right.quarantines.is_empty()) {
-            subjects.insert(subject(&pair.key));
+            subjects.insert(pair.key.clone());
             for (partition, at) in pair.right_at.iter() {
                 let mark = pair.right.quarantines.iter().find(|mark| mark.partition == *partition);
                 let first = mark.map_or(*at, |mark| mark.offset);
@@ -213,7 +210,7 @@ impl<'a> Engine<'a> {
 
     fn judge(&self, pair: &Pair) -> Vec<Difference> {
         // Equal although the left stands further: so it must be, unless there was something to fold between.
-        if pair.left == pair.right && !self.tail.moves(&subject(&pair.key), (&pair.right_at, &pair.left_at)) {
+        if pair.left == pair.right && !self.tail.moves(&pair.key, (&pair.right_at, &pair.left_at)) {
             return Vec::new();
         }
         let (left, right) = (State::decode(&pair.key, &pair.left), State::decode(&pair.key, &pair.right));
@@ -226,7 +223,7 @@ impl<'a> Engine<'a> {
                 return vec![self.difference(pair, sides, Kind::Unreadable, vec![field])];
             }
         };
-        let subject = subject(&pair.key);
+        let subject = &pair.key;
         let mut from = Offsets::clone(&pair.right_at);
         let deep = self.deep.as_ref().filter(|_| !right.quarantines.is_empty());
         let mut lifted = Vec::new();
@@ -237,7 +234,7 @@ impl<'a> Engine<'a> {
             }
         }
         let tail = deep.unwrap_or(&self.tail);
-        tail.forward(&self.law, &subject, &mut right, (&from, &pair.left_at));
+        tail.forward(&self.law, subject, &mut right, (&from, &pair.left_at));
         for mark in lifted {
             // A hold ends by a decision, or when a gap closes. One that ends by itself had no reason: it stands.
             let held = right.quarantines.get(&mark.partition);
@@ -300,8 +297,7 @@ impl<'a> Engine<'a> {
         kind: Kind,
         fields: Vec<Field>,
     ) -> Difference {
-        let (subject, id) = subject_of(&pair.key);
-        let topic = super::subject::subject(&pair.key).topic();
+        let topic = pair.key.topic();
         let homes = [left, right].map(|state| state.cell.as_ref().map(Cell::home));
         let known = homes.into_iter().flatten().next();
         let at = |state: &State, offsets: &Offsets, home: Option<i32>| {
@@ -315,8 +311,8 @@ impl<'a> Engine<'a> {
         };
         let [left_home, right_home] = homes;
         Difference {
-            subject,
-            id: id.to_owned(),
+            subject: pair.key.kind(),
+            id: pair.key.as_str().to_owned(),
             kind,
             fields,
             left: at(left, &pair.left_at, left_home),

@@ -8,7 +8,7 @@ use crate::{
         Cell, CellError, Class, FOLD_VERSION, Offset, Parameters, PartitionId, Rules, RulesError, Subject,
     },
     projector::lane::Ground,
-    store::{CellKey, Generation, Quarantine, redis::beside::Held},
+    store::{Generation, Quarantine, redis::beside::Held},
 };
 
 /// A subject between two of its records.
@@ -85,8 +85,8 @@ impl Law {
 
 impl State {
     /// What a generation holds, decoded.
-    pub fn decode(key: &CellKey, held: &Held) -> Result<Self, CellError> {
-        let cell = held.cell.as_deref().map(|bytes| decode(key, bytes)).transpose()?;
+    pub fn decode(key: &Subject, held: &Held) -> Result<Self, CellError> {
+        let cell = held.cell.as_deref().map(|bytes| Cell::decode(key, bytes)).transpose()?;
         // Whether a gap is about to close is a note of the owner's.
         let told = |mark: &Quarantine| (mark.partition, Quarantine { heals: false, ..mark.clone() });
         let quarantines = held.quarantines.iter().map(told).collect();
@@ -104,29 +104,5 @@ impl State {
     /// The offset after the last record folded into the cell.
     pub fn applied(&self) -> Option<Offset> {
         self.cell.as_ref().map(Cell::applied)
-    }
-}
-
-/// A cell by its key.
-pub fn decode(key: &CellKey, bytes: &[u8]) -> Result<Cell, CellError> {
-    Ok(match key {
-        CellKey::Account(_) => Cell::Account(Box::new(Cell::decode_account(bytes)?)),
-        CellKey::Customer(_) => Cell::Customer(Box::new(Cell::decode_customer(bytes)?)),
-    })
-}
-
-/// The subject of a cell.
-pub fn subject(key: &CellKey) -> Subject {
-    match key {
-        CellKey::Account(id) => Subject::Account(id.clone()),
-        CellKey::Customer(id) => Subject::Customer(id.clone()),
-    }
-}
-
-/// The cell of a subject.
-pub fn key(subject: &Subject) -> CellKey {
-    match subject {
-        Subject::Account(id) => CellKey::Account(id.clone()),
-        Subject::Customer(id) => CellKey::Customer(id.clone()),
     }
 }

@@ -287,6 +287,13 @@ impl Cell {
             Cell::Customer(customer) => customer.encode_into(out),
         }
     }
+    /// Reads the packed form of a subject's cell.
+    pub fn decode(subject: &Subject, bytes: &[u8]) -> Result<Self, CellError> {
+        Ok(match subject {
+            Subject::Account(_) => Cell::Account(Box::new(Account::decode(bytes)?)),
+            Subject::Customer(_) => Cell::Customer(Box::new(Customer::decode(bytes)?)),
+        })
+    }
     /// Reads the packed form of an account's cell.
     pub fn decode_account(bytes: &[u8]) -> Result<Account, CellError> {
         Account::decode(bytes)

@@ -90,6 +90,14 @@ impl Subject {
         }
     }
 
+    /// `account` or `customer`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Subject::Account(_) => "account",
+            Subject::Customer(_) => "customer",
+        }
+    }
+
     /// The whole id.
     pub fn as_str(&self) -> &str {
         match self {

@@ -7,15 +7,12 @@ use serde_json::json;
 
 use super::{Outcome, console, money::money};
 use crate::{
-    compare::{
-        engine::offsets,
-        subject::{decode, subject},
-    },
+    compare::engine::offsets,
     config::Config,
-    domain::{Cell, Drift, PartitionId, Topic},
+    domain::{Cell, Drift, PartitionId, Subject, Topic},
     source::Cluster,
     store::{
-        CellKey, Generation,
+        Generation,
         keys::Name,
         redis::{RedisStore, beside::SUBJECTS_MAX},
     },
@@ -67,11 +64,11 @@ async fn all(store: &RedisStore, generation: Generation) -> anyhow::Result<Vec<F
     let mut found = std::collections::BTreeMap::new();
     let mut walk = store.walk(&[generation]);
     while let Some(names) = store.step(&mut walk).await.context("the projection cannot be read")? {
-        let accounts: Vec<CellKey> = names
+        let accounts: Vec<Subject> = names
             .into_iter()
             .filter_map(
                 |(_, name)| {
-                    if let Name::Cell(key @ CellKey::Account(_)) = name { Some(key) } else { None }
+                    if let Name::Cell(key @ Subject::Account(_)) = name { Some(key) } else { None }
                 },
             )
             .collect();
@@ -79,9 +76,9 @@ async fn all(store: &RedisStore, generation: Generation) -> anyhow::Result<Vec<F
             let beside = store.beside([generation], keys).await.context("the projection cannot be read")?;
             for (key, [held]) in keys.iter().zip(beside.subjects) {
                 let Some(bytes) = held.cell else { continue };
-                let Cell::Account(account) = decode(key, &bytes)? else { continue };
+                let Cell::Account(account) = Cell::decode(key, &bytes)? else { continue };
                 for drift in account.drifts() {
-                    let id = subject(key).as_str().to_owned();
+                    let id = key.as_str().to_owned();
                     let partition = PartitionId { topic: Topic::Ledger, partition: account.home() };
                     let name = (id.clone(), drift.currency, drift.balance_type);
                     // A walk may come by a key twice.

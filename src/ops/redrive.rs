@@ -20,7 +20,6 @@ use super::{
     money::money,
 };
 use crate::{
-    compare::subject::{decode, key},
     config::Config,
     decisions::{Act, Decision, Decisions, Patch, Remedy},
     domain::{
@@ -32,7 +31,7 @@ use crate::{
         lane::{self, Fate, Ground, Lane},
     },
     source::scan::Scan,
-    store::{CellKey, Quarantine, ReadStore as _, WriteStore as _, redis::beside::SUBJECTS_MAX},
+    store::{Quarantine, ReadStore as _, WriteStore as _, redis::beside::SUBJECTS_MAX},
     wire,
 };
 
@@ -171,7 +170,7 @@ async fn still_held(desk: &Desk, previews: &[&Preview]) -> anyhow::Result<()> {
     let store = &desk.console.store;
     let generation = store.active().await?.context("no generation is served any more")?;
     for page in previews.chunks(SUBJECTS_MAX) {
-        let keys: Vec<CellKey> = page.iter().map(|preview| key(&preview.subject)).collect();
+        let keys: Vec<Subject> = page.iter().map(|preview| preview.subject.clone()).collect();
         let beside = store.beside([generation], &keys).await.context("the projection cannot be read")?;
         for (preview, [held]) in page.iter().zip(beside.subjects) {
             let (partition, offset) = preview.at;
@@ -248,17 +247,17 @@ fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Ve
 async fn preview(desk: &Desk, case: &Case, remedy: &Remedy) -> anyhow::Result<Preview> {
     let subject = case.subject.clone().context("nobody")?;
     let unserved = "no generation is served any more";
-    let (key, cell, snapshot) = match &subject {
+    let (cell, snapshot) = match &subject {
         Subject::Account(id) => {
             let read = desk.console.store.account(id).await?.context(unserved)?;
-            (CellKey::Account(id.clone()), read.cell, read.snapshot)
+            (read.cell, read.snapshot)
         }
         Subject::Customer(id) => {
             let read = desk.console.store.customer(id).await?.context(unserved)?;
-            (CellKey::Customer(id.clone()), read.cell, read.snapshot)
+            (read.cell, read.snapshot)
         }
     };
-    let cell = cell.map(|bytes| decode(&key, &bytes)).transpose()?;
+    let cell = cell.map(|bytes| Cell::decode(&subject, &bytes)).transpose()?;
     let next = snapshot.positions.iter().find(|(id, _)| *id == case.at.0);
     let next = next.map(|(_, position)| position.checkpoint.next).context("the partition has no position")?;
     let birth =

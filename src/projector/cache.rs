@@ -9,10 +9,7 @@ use hashbrown::{HashTable, hash_table::Entry};
 use slab::Slab;
 use std::hash::BuildHasher as _;
 
-use crate::{
-    domain::{Cell, PREFETCHED, prefetch},
-    store::CellKey,
-};
+use crate::domain::{Cell, PREFETCHED, Subject, prefetch};
 
 /// Where a cell is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +18,7 @@ pub struct Place(usize);
 /// A cell as the store will hold it once every commit sent is applied.
 #[derive(Debug)]
 pub struct Slot {
-    key: CellKey,
+    key: Subject,
     /// `None` before the subject's first event.
     pub cell: Option<Cell>,
     /// Whether the store has it, or will: a cell that it has not yet is written as a birth.
@@ -65,28 +62,28 @@ impl Cache {
     }
 
     /// Where the cell is, if it is known, absent or not.
-    pub fn find(&self, key: &CellKey) -> Option<Place> {
+    pub fn find(&self, key: &Subject) -> Option<Place> {
         let hash = self.hasher.hash_one(key);
         let is_it = |place: &usize| self.slots.get(*place).is_some_and(|slot| slot.key == *key);
         self.places.find(hash, is_it).map(|place| Place(*place))
     }
 
     /// A known cell by its place; `None` where another took the place since.
-    pub fn at(&mut self, place: Place, key: &CellKey) -> Option<&mut Slot> {
+    pub fn at(&mut self, place: Place, key: &Subject) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(place.0).filter(|slot| slot.key == *key)?;
         slot.used = true;
         Some(slot)
     }
 
     /// A known cell.
-    pub fn get_mut(&mut self, key: &CellKey) -> Option<&mut Slot> {
+    pub fn get_mut(&mut self, key: &Subject) -> Option<&mut Slot> {
         let place = self.find(key)?;
         self.at(place, key)
     }
 
     /// Reads what [`Cache::find`] will read for these keys. It lies scattered in memory, and each look-up waits for it
     /// in turn: here one does not wait for the other.
-    pub fn prefetch_places<'k>(&self, keys: impl Iterator<Item = &'k CellKey>) {
+    pub fn prefetch_places<'k>(&self, keys: impl Iterator<Item = &'k Subject>) {
         let mut likely = [0; PREFETCHED];
         for (key, likely) in keys.zip(&mut likely) {
             // The first whose hash is alike: nearly always the right one.
@@ -103,7 +100,7 @@ impl Cache {
     }
 
     /// A cell that the store told.
-    pub fn insert(&mut self, key: CellKey, cell: Option<Cell>) -> Place {
+    pub fn insert(&mut self, key: Subject, cell: Option<Cell>) -> Place {
         let weight = weight(cell.as_ref());
         let stored = cell.is_some();
         let slot = Slot { key, cell, stored, commit: 0, used: true, weight };
@@ -131,7 +128,7 @@ impl Cache {
     }
 
     /// Forgets one cell.
-    pub fn remove(&mut self, key: &CellKey) {
+    pub fn remove(&mut self, key: &Subject) {
         if let Some(place) = self.find(key) {
             self.remove_at(place.0);
         }
@@ -148,7 +145,7 @@ impl Cache {
 
     /// The cell at a place goes out with a commit: its packed form is appended to `out`, and it is weighed again.
     /// Its key, and whether that commit gives birth to it; `None` where there is no cell to write.
-    pub fn write(&mut self, place: Place, commit: u64, out: &mut Vec<u8>) -> Option<(&CellKey, bool)> {
+    pub fn write(&mut self, place: Place, commit: u64, out: &mut Vec<u8>) -> Option<(&Subject, bool)> {
         let slot = self.slots.get_mut(place.0)?;
         slot.commit = commit;
         let cell = slot.cell.as_ref()?;
@@ -186,8 +183,8 @@ mod tests {
     use super::*;
     use crate::domain::AccountId;
 
-    fn key(number: usize) -> CellKey {
-        CellKey::Account(AccountId::parse(&format!("A{number}")).unwrap())
+    fn key(number: usize) -> Subject {
+        Subject::Account(AccountId::parse(&format!("A{number}")).unwrap())
     }
 
     fn filled(count: usize) -> (Cache, Vec<Place>) {

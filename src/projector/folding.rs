@@ -4,7 +4,7 @@ use super::{
     cache::{Place, Slot},
     identity,
     metrics::Metrics,
-    partition::{Interrupt, Session, cell_key},
+    partition::{Interrupt, Session},
 };
 use crate::{
     domain::{
@@ -12,7 +12,7 @@ use crate::{
         Rejection, Subject, Time, Topic, fold,
     },
     source::batch::{Batch, Stored},
-    store::{CellKey, Halt, Owing, StoreError},
+    store::{Halt, Owing, StoreError},
     wire,
 };
 
@@ -138,21 +138,21 @@ impl Session<'_> {
             }
             let subject = wire::subject_of(self.id.topic, key);
             let waits = subject.as_ref().is_some_and(|subject| self.waits_unread(subject, offset));
-            let key = subject.as_ref().filter(|_| !waits).map(cell_key);
-            lined_up.push(LinedUp { index, subject, key, waits, place: None });
+            lined_up.push(LinedUp { index, subject, waits, place: None });
         }
         for (chunk, several) in lined_up.chunks_mut(PREFETCHED).enumerate() {
-            self.cache.prefetch_places(several.iter().filter_map(|next| next.key.as_ref()));
+            self.cache.prefetch_places(several.iter().filter_map(LinedUp::key));
             for (within, next) in several.iter_mut().enumerate() {
-                let Some(key) = &next.key else { continue };
-                next.place = self.cache.find(key);
-                if next.place.is_none() {
+                let Some(key) = next.key() else { continue };
+                let place = self.cache.find(key);
+                if place.is_none() {
                     missing.push((chunk.saturating_mul(PREFETCHED).saturating_add(within), key.clone()));
                 }
+                next.place = place;
             }
         }
         if !missing.is_empty() {
-            let mut wanted: Vec<CellKey> = missing.iter().map(|(_, key)| key.clone()).collect();
+            let mut wanted: Vec<Subject> = missing.iter().map(|(_, key)| key.clone()).collect();
             wanted.sort_unstable();
             wanted.dedup();
             self.load_cells(&wanted).await?;
@@ -186,9 +186,9 @@ impl Session<'_> {
     }
 
     /// Asks the store for those of these cells that are not known.
-    pub(super) async fn load_cells(&mut self, wanted: &[CellKey]) -> Result<(), Interrupt> {
-        let unknown = |key: &&CellKey| self.cache.find(key).is_none();
-        let missing: Vec<CellKey> = wanted.iter().filter(unknown).cloned().collect();
+    pub(super) async fn load_cells(&mut self, wanted: &[Subject]) -> Result<(), Interrupt> {
+        let unknown = |key: &&Subject| self.cache.find(key).is_none();
+        let missing: Vec<Subject> = wanted.iter().filter(unknown).cloned().collect();
         for keys in missing.chunks(self.shared.settings.batch_cells_max.max(1)) {
             let values =
                 self.shared.store.load(self.shared.generation, self.id, self.acknowledged, keys).await?;
@@ -201,16 +201,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    pub(super) fn decode_cell(&self, key: &CellKey, bytes: &[u8]) -> Result<Cell, Interrupt> {
-        let cell = match key {
-            CellKey::Account(_) => {
-                Cell::decode_account(bytes).map(|account| Cell::Account(Box::new(account)))
-            }
-            CellKey::Customer(_) => {
-                Cell::decode_customer(bytes).map(|customer| Cell::Customer(Box::new(customer)))
-            }
-        };
-        cell.map_err(|error| {
+    pub(super) fn decode_cell(&self, key: &Subject, bytes: &[u8]) -> Result<Cell, Interrupt> {
+        Cell::decode(key, bytes).map_err(|error| {
             Interrupt::Halt(Halt {
                 reason: format!("a cell of {} cannot be read: {error}", self.id),
                 remedy: "run the version that wrote it, or rebuild into a new generation".to_owned(),
@@ -260,11 +252,9 @@ impl Session<'_> {
         event: &Event,
         counts: &mut Counts,
     ) -> Result<(), Unfolded> {
-        let (Some(subject), Some(key), Some(place)) = (&next.subject, &next.key, next.place) else {
-            return Err(Unfolded::Lost);
-        };
+        let (Some(subject), Some(place)) = (&next.subject, next.place) else { return Err(Unfolded::Lost) };
         let home = self.redrives.home(subject);
-        let slot = self.cache.at(place, key).ok_or(Unfolded::Lost)?;
+        let slot = self.cache.at(place, subject).ok_or(Unfolded::Lost)?;
         let at = RecordAt {
             partition: self.id,
             offset: record.offset,
@@ -289,7 +279,7 @@ impl Session<'_> {
     }
 
     /// A known cell has changed: until its commit is acknowledged the store may not have it.
-    pub(super) fn changed(&mut self, key: &CellKey) {
+    pub(super) fn changed(&mut self, key: &Subject) {
         if let Some(place) = self.cache.find(key)
             && self.cache.at(place, key).is_some_and(Slot::change)
         {
@@ -304,12 +294,17 @@ struct LinedUp {
     index: usize,
     /// Whom its key names, where it is usable.
     subject: Option<Subject>,
-    /// The key of that one's cell, unless the record waits.
-    key: Option<CellKey>,
     /// It waits, unread.
     waits: bool,
     /// Where the subject's cell is, unless the record waits.
     place: Option<Place>,
+}
+
+impl LinedUp {
+    /// Whose cell it is to be folded into.
+    fn key(&self) -> Option<&Subject> {
+        self.subject.as_ref().filter(|_| !self.waits)
+    }
 }
 
 /// A record was not folded, and nothing has changed.

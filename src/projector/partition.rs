@@ -24,8 +24,8 @@ use crate::{
     domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time},
     source::{poller::Progress, queue::Receiver},
     store::{
-        CellKey, CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine,
-        QuarantineWrite, StoreError, Token,
+        CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine, QuarantineWrite,
+        StoreError, Token,
     },
     telemetry::Seldom,
     traces,
@@ -644,12 +644,5 @@ impl<'a> Session<'a> {
         let last = self.last.filter(|_| behind).map(|last| Time::from_millis(last.timestamp_ms));
         let oldest = held.into_iter().chain(last).min()?;
         oldest.0.checked_add(jiff::SignedDuration::try_from(kept).ok()?).ok().map(Time)
-    }
-}
-
-pub(super) fn cell_key(subject: &Subject) -> CellKey {
-    match subject {
-        Subject::Account(id) => CellKey::Account(id.clone()),
-        Subject::Customer(id) => CellKey::Customer(id.clone()),
     }
 }

@@ -7,13 +7,13 @@ use futures::FutureExt as _;
 
 use super::{
     dead_letters,
-    partition::{Interrupt, Session, cell_key},
+    partition::{Interrupt, Session},
 };
 use crate::{
     decisions::{self, Decision},
     domain::{Cell, Class, CustomerId, Event, Offset, Rejection, Subject, Time},
     source::{batch::Stored, producer::Outgoing},
-    store::{CellKey, Commit, Halt, Quarantine, QuarantineWrite, StoreError},
+    store::{Commit, Halt, Quarantine, QuarantineWrite, StoreError},
 };
 
 /// How the reason of a halt for too many dead letters reads: an operator may let such a partition go on.
@@ -148,27 +148,26 @@ impl Session<'_> {
         &mut self,
         subject: &Subject,
         keeps_home: bool,
-    ) -> Result<(Vec<CustomerId>, Option<(CellKey, Bytes)>), Interrupt> {
-        let key = cell_key(subject);
+    ) -> Result<(Vec<CustomerId>, Option<(Subject, Bytes)>), Interrupt> {
         let lives_here = self
             .cache
-            .get_mut(&key)
+            .get_mut(subject)
             .and_then(|slot| slot.cell.as_ref())
             .map(|cell| cell.home() == self.id.partition);
         if lives_here == Some(true) {
-            let cell = self.cache.get_mut(&key).and_then(|slot| slot.cell.as_ref());
+            let cell = self.cache.get_mut(subject).and_then(|slot| slot.cell.as_ref());
             return Ok((customers(cell), None));
         }
-        let (cell, bytes) = self.elsewhere(&key).await?;
+        let (cell, bytes) = self.elsewhere(subject).await?;
         if let (true, Some(cell)) = (keeps_home, &cell) {
             self.record_home(subject, cell.home());
         }
-        self.cache.remove(&key);
-        Ok((customers(cell.as_ref()), Some((key, bytes))))
+        self.cache.remove(subject);
+        Ok((customers(cell.as_ref()), Some((subject.clone(), bytes))))
     }
 
     /// Another partition's cell, or nobody's yet: what is read now must still stand at the commit.
-    async fn elsewhere(&mut self, key: &CellKey) -> Result<(Option<Cell>, Bytes), Interrupt> {
+    async fn elsewhere(&mut self, key: &Subject) -> Result<(Option<Cell>, Bytes), Interrupt> {
         let (generation, wanted) = (self.shared.generation, std::slice::from_ref(key));
         let values = self.shared.store.load(generation, self.id, self.acknowledged, wanted).await?;
         let bytes = values.into_iter().next().flatten().unwrap_or_default();
@@ -195,7 +194,7 @@ impl Session<'_> {
 
     /// Reads all of those cells in one round trip; tells whether one has changed.
     async fn look_elsewhere_again(&mut self, marks: &mut [QuarantineWrite]) -> Result<bool, StoreError> {
-        let keys: Vec<CellKey> =
+        let keys: Vec<Subject> =
             marks.iter().filter_map(|mark| Some(mark.unless_changed.as_ref()?.0.clone())).collect();
         let values =
             self.shared.store.load(self.shared.generation, self.id, self.acknowledged, &keys).await?;
@@ -222,7 +221,7 @@ impl Session<'_> {
         Ok(changed)
     }
 
-    fn decode_elsewhere(&self, key: &CellKey, bytes: &Bytes) -> Result<Option<Cell>, Interrupt> {
+    fn decode_elsewhere(&self, key: &Subject, bytes: &Bytes) -> Result<Option<Cell>, Interrupt> {
         if bytes.is_empty() { Ok(None) } else { self.decode_cell(key, bytes).map(Some) }
     }
 }

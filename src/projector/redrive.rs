@@ -21,7 +21,7 @@ use super::{
     Shared, dead_letters,
     folding::{Counts, Unfolded},
     lane::{self, Fate, Ground, Kept, Lane, Missing, Past},
-    partition::{Interrupt, Session, cell_key},
+    partition::{Interrupt, Session},
 };
 use crate::{
     decisions::Decisions,
@@ -161,14 +161,13 @@ impl Session<'_> {
         counts: &mut Counts,
     ) -> Result<(), Unfolded> {
         let decisions = Arc::clone(&self.redrives.decisions);
-        let key = cell_key(subject);
-        let slot = self.cache.get_mut(&key).ok_or(Unfolded::Lost)?;
+        let slot = self.cache.get_mut(subject).ok_or(Unfolded::Lost)?;
         let before = slot.cell.clone();
         let ground = ground(self.shared, self.id, subject, &decisions);
         let (past, _) = lane::apply(&mut slot.cell, &ground, record, read)?;
         let changed = slot.cell != before;
         if changed {
-            self.changed(&key);
+            self.changed(subject);
         }
         if let Past::Folded(effect) = past {
             self.took_effect(subject, effect, counts);
@@ -203,7 +202,7 @@ impl Session<'_> {
     pub(super) fn watch_gap(&mut self, subject: &Subject, class: Class, event: Option<&Event>) {
         self.redrives.gaps.remove(subject);
         if let (Class::SequenceGap, Some(event)) = (class, event) {
-            let cell = self.cache.get_mut(&cell_key(subject)).and_then(|slot| slot.cell.as_ref());
+            let cell = self.cache.get_mut(subject).and_then(|slot| slot.cell.as_ref());
             let missing = Missing::before(event, cell, &self.shared.rules);
             self.redrives.gaps.insert(subject.clone(), missing);
         }
@@ -233,7 +232,7 @@ impl Session<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let keys: Vec<_> = wanted.iter().map(|(subject, ..)| cell_key(subject)).collect();
+        let keys: Vec<_> = wanted.iter().map(|(subject, ..)| subject.clone()).collect();
         // What another partition's owner wrote since is not in the cache.
         let foreign = |cell: &Cell| cell.home() != self.id.partition;
         for key in &keys {
@@ -244,7 +243,7 @@ impl Session<'_> {
         self.load_cells(&keys).await?;
         let mut again = Vec::with_capacity(wanted.len());
         for (subject, held, patches) in wanted {
-            let slot = self.cache.get_mut(&cell_key(&subject));
+            let slot = self.cache.get_mut(&subject);
             let cell = slot.and_then(|slot| slot.cell.clone());
             let lane = Lane::new(cell.clone());
             again.push(Again { subject, held, patches, cell, lane, told: Told::default(), gone: false });
@@ -325,14 +324,13 @@ impl Session<'_> {
         let decided = patches > 0;
         let born_at = cell.as_ref().filter(|_| decided && before.is_none()).map(Cell::home);
         if cell != before {
-            let key = cell_key(&subject);
-            if self.cache.find(&key).is_none() {
-                self.cache.insert(key.clone(), before);
+            if self.cache.find(&subject).is_none() {
+                self.cache.insert(subject.clone(), before);
             }
-            if let Some(slot) = self.cache.get_mut(&key) {
+            if let Some(slot) = self.cache.get_mut(&subject) {
                 slot.cell = cell;
             }
-            self.changed(&key);
+            self.changed(&subject);
         }
         if let Subject::Account(account) = &subject {
             let owing = told.owing.into_iter().map(|customer| Owing { customer, account: account.clone() });

@@ -12,13 +12,13 @@ use super::file::{Cut, Head, Item, Reader, Writer, marks};
 use crate::{
     compare::{
         engine::offsets,
-        subject::{Law, State, key, subject},
+        subject::{Law, State},
         tail::{Offsets, Tail},
     },
     domain::{Checkpoint, Class, PartitionId, Subject},
     source::Cluster,
     store::{
-        CellKey, Generation,
+        Generation,
         keys::Name,
         redis::{
             RedisStore,
@@ -97,14 +97,14 @@ async fn positions(
 /// The first pass: every subject as it is read, behind the positions of its page.
 async fn copy(store: &RedisStore, generation: Generation, raw: &mut Writer) -> anyhow::Result<()> {
     let mut walk = store.walk(&[generation]);
-    let mut keys: Vec<CellKey> = Vec::new();
+    let mut keys: Vec<Subject> = Vec::new();
     while let Some(names) = store.step(&mut walk).await.context("the projection cannot be read")? {
         let mut marked = Vec::new();
         for (_, name) in names {
             match name {
                 Name::Cell(key) => keys.push(key),
-                Name::AccountQuarantine(id) => marked.push(CellKey::Account(id)),
-                Name::CustomerQuarantine(id) => marked.push(CellKey::Customer(id)),
+                Name::AccountQuarantine(id) => marked.push(Subject::Account(id)),
+                Name::CustomerQuarantine(id) => marked.push(Subject::Customer(id)),
                 Name::Owing(_) | Name::DueQuarantine(_) | Name::Index(_) | Name::Positions | Name::States => {
                 }
             }
@@ -123,14 +123,14 @@ async fn copy(store: &RedisStore, generation: Generation, raw: &mut Writer) -> a
 async fn copy_page(
     store: &RedisStore,
     generation: Generation,
-    keys: &[CellKey],
+    keys: &[Subject],
     raw: &mut Writer,
 ) -> anyhow::Result<()> {
     let beside = store.beside([generation], keys).await.context("the projection cannot be read")?;
     let [at] = beside.positions;
     raw.put(&Item::At(offsets(&at)))?;
     for (key, [held]) in keys.iter().zip(beside.subjects) {
-        raw.put(&Item::subject(subject(key), held.cell.as_deref(), &held.quarantines)?)?;
+        raw.put(&Item::subject(key.clone(), held.cell.as_deref(), &held.quarantines)?)?;
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ impl Forward<'_> {
     }
 
     fn forward(&self, subject: &Subject, held: &Held, at: &Offsets) -> anyhow::Result<Held> {
-        let mut state = State::decode(&key(subject), held).context("a cell cannot be read")?;
+        let mut state = State::decode(subject, held).context("a cell cannot be read")?;
         self.tail.forward(self.law, subject, &mut state, (at, self.cut));
         // Whether a gap is about to close its owner knows, or whoever imports this reads the log again for.
         for mark in state.quarantines.values_mut() {

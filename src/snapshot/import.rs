@@ -6,7 +6,6 @@ use anyhow::Context as _;
 
 use super::file::{Cut, Head, Item, Reader, SnapshotError, marks, verify};
 use crate::{
-    compare::subject::{decode, key},
     domain::{Cell, Checkpoint, Offset, PartitionId},
     store::{
         Generation,
@@ -57,7 +56,7 @@ pub fn open(path: &Path) -> Result<Opened, SnapshotError> {
     let cut: Cut = loop {
         match reader.next()? {
             Item::Subject { subject, cell, marks: bytes } => {
-                let cell = cell.map(|cell| decode(&key(&subject), &cell)).transpose();
+                let cell = cell.map(|cell| Cell::decode(&subject, &cell)).transpose();
                 cell.map_err(|error| reader.unreadable(error.to_string()))?;
                 marks(&bytes).map_err(|error| reader.unreadable(error.to_string()))?;
                 found = found.saturating_add(1);
@@ -109,7 +108,7 @@ impl Opened {
             match item {
                 Item::Subject { subject, cell, marks: bytes } => {
                     let quarantines = marks(&bytes)?;
-                    let customers = match cell.as_ref().map(|cell| decode(&key(&subject), cell)).transpose() {
+                    let customers = match cell.as_ref().map(|cell| Cell::decode(&subject, cell)).transpose() {
                         Ok(Some(Cell::Account(account))) => account.customers(),
                         Ok(Some(Cell::Customer(_)) | None) => Vec::new(),
                         Err(error) => return Err(reader.unreadable(error.to_string()).into()),

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{CellKey, PartitionState, Position, Quarantine};
+use super::{PartitionState, Position, Quarantine};
 use crate::domain::{AccountId, CustomerId, PartitionId, Subject};
 
 /// All that a generation holds, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Cells, encoded.
-    pub cells: BTreeMap<CellKey, Bytes>,
+    pub cells: BTreeMap<Subject, Bytes>,
     /// The accounts on which each customer owes, or once did.
     pub owing: BTreeMap<CustomerId, BTreeSet<AccountId>>,
     /// Why a subject is on hold, per partition.

@@ -22,8 +22,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::{CellKey, Derived, Generation, Position, Quota, Token};
-use crate::domain::{AccountId, Checkpoint, CustomerId, PartitionId, Topic};
+use super::{Derived, Generation, Position, Quota, Token};
+use crate::domain::{AccountId, Checkpoint, CustomerId, PartitionId, Subject, Topic};
 
 /// The keys of one generation.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub struct Keys {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
     /// A cell.
-    Cell(CellKey),
+    Cell(Subject),
     /// The accounts on which a customer owes.
     Owing(CustomerId),
     /// The marks of an account, one per partition.
@@ -125,17 +125,17 @@ impl Keys {
     }
 
     /// A cell.
-    pub fn cell(&self, key: &CellKey) -> String {
+    pub fn cell(&self, key: &Subject) -> String {
         let mut text = String::new();
         self.put_cell(&mut text, key);
         text
     }
 
     /// [`Keys::cell`] in place of what the text held.
-    pub fn put_cell(&self, text: &mut String, key: &CellKey) {
+    pub fn put_cell(&self, text: &mut String, key: &Subject) {
         let (kind, id) = match key {
-            CellKey::Account(id) => ("a:", id.as_str()),
-            CellKey::Customer(id) => ("c:", id.as_str()),
+            Subject::Account(id) => ("a:", id.as_str()),
+            Subject::Customer(id) => ("c:", id.as_str()),
         };
         text.clear();
         text.extend([self.head.as_str(), kind, id]);
@@ -209,8 +209,8 @@ impl Keys {
         match rest.split_once(':') {
             None if rest == "pos" => Some(Name::Positions),
             None if rest == "state" => Some(Name::States),
-            Some(("a", id)) => account(id).map(CellKey::Account).map(Name::Cell),
-            Some(("c", id)) => customer(id).map(CellKey::Customer).map(Name::Cell),
+            Some(("a", id)) => account(id).map(Subject::Account).map(Name::Cell),
+            Some(("c", id)) => customer(id).map(Subject::Customer).map(Name::Cell),
             Some(("d", id)) => customer(id).map(Name::Owing),
             Some(("qa", id)) => account(id).map(Name::AccountQuarantine),
             Some(("qc", id)) => customer(id).map(Name::CustomerQuarantine),
@@ -315,8 +315,8 @@ mod tests {
         let rows = [
             (Name::Positions, "{bp}:g12:pos"),
             (Name::States, "{bp}:g12:state"),
-            (Name::Cell(CellKey::Account(account.clone())), "{bp}:g12:a:a.1-_Z"),
-            (Name::Cell(CellKey::Customer(customer.clone())), "{bp}:g12:c:c"),
+            (Name::Cell(Subject::Account(account.clone())), "{bp}:g12:a:a.1-_Z"),
+            (Name::Cell(Subject::Customer(customer.clone())), "{bp}:g12:c:c"),
             (Name::Owing(customer.clone()), "{bp}:g12:d:c"),
             (Name::AccountQuarantine(account), "{bp}:g12:qa:a.1-_Z"),
             (Name::CustomerQuarantine(customer.clone()), "{bp}:g12:qc:c"),

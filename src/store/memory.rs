@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    AccountRead, CellKey, Claimed, Commit, CountStore, CustomerRead, Fed, Generation, Live, Owing,
-    PartitionState, Position, Quarantine, Quota, ReadStore, Snapshot, StoreError, Token, WriteStore,
-    contents::Contents, without_cell,
+    AccountRead, Claimed, Commit, CountStore, CustomerRead, Fed, Generation, Live, Owing, PartitionState,
+    Position, Quarantine, Quota, ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
+    without_cell,
 };
 use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subject};
 
@@ -219,7 +219,7 @@ impl WriteStore for MemoryStore {
         generation: Generation,
         partition: PartitionId,
         acknowledged: Position,
-        keys: &[CellKey],
+        keys: &[Subject],
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -281,7 +281,7 @@ impl ReadStore for MemoryStore {
     async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError> {
         Ok(self.lock().served().map(|(snapshot, contents)| AccountRead {
             snapshot: Arc::new(snapshot),
-            cell: contents.cells.get(&CellKey::Account(id.clone())).cloned(),
+            cell: contents.cells.get(&Subject::Account(id.clone())).cloned(),
             quarantines: contents.quarantines_of(&Subject::Account(id.clone())),
         }))
     }
@@ -290,7 +290,7 @@ impl ReadStore for MemoryStore {
         let held = self.lock();
         let Some((snapshot, contents)) = held.served() else { return Ok(None) };
         let account = |id: &AccountId| {
-            let cell = contents.cells.get(&CellKey::Account(id.clone())).ok_or_else(without_cell)?;
+            let cell = contents.cells.get(&Subject::Account(id.clone())).ok_or_else(without_cell)?;
             Ok((id.clone(), cell.clone()))
         };
         let owing = contents.owing.get(id).into_iter().flatten();
@@ -298,7 +298,7 @@ impl ReadStore for MemoryStore {
         quarantines.extend(contents.due_quarantines.get(id).into_iter().flat_map(BTreeMap::values).cloned());
         Ok(Some(CustomerRead {
             snapshot: Arc::new(snapshot),
-            cell: contents.cells.get(&CellKey::Customer(id.clone())).cloned(),
+            cell: contents.cells.get(&Subject::Customer(id.clone())).cloned(),
             accounts: owing.map(account).collect::<Result<_, StoreError>>()?,
             quarantines,
         }))

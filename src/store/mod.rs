@@ -35,20 +35,11 @@ pub struct Position {
     pub checkpoint: Checkpoint,
 }
 
-/// Names a cell.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CellKey {
-    /// An account's cell: all its currencies.
-    Account(AccountId),
-    /// A customer's cell: profile and payments.
-    Customer(CustomerId),
-}
-
 /// A cell's new value.
 #[derive(Debug, Clone)]
 pub struct CellWrite {
     /// Which cell.
-    pub key: CellKey,
+    pub key: Subject,
     /// Its encoded value.
     pub value: Bytes,
     /// The commit creates it: refused where it exists already.
@@ -126,7 +117,7 @@ pub struct QuarantineWrite {
     pub customers: Vec<CustomerId>,
     /// The subject's home is another partition: the mark is refused unless the cell still is what
     /// `customers` was read from; empty bytes where there was none.
-    pub unless_changed: Option<(CellKey, Bytes)>,
+    pub unless_changed: Option<(Subject, Bytes)>,
 }
 
 /// What an owner says of its partition, twice a second: the heartbeat. It travels with a commit.
@@ -283,7 +274,7 @@ pub trait WriteStore: Send + Sync {
         generation: Generation,
         partition: PartitionId,
         acknowledged: Position,
-        keys: &[CellKey],
+        keys: &[Subject],
     ) -> Result<Vec<Option<Bytes>>, StoreError>;
 
     /// Writes all of it or nothing, unless a script stops half way: then the position is unchanged.

@@ -10,8 +10,8 @@ use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
 
 use super::{
-    CellKey, CellWrite, Claimed, Commit, Generation, Owing, PartitionState, Position, Quarantine,
-    QuarantineWrite, StoreError, Token, WriteStore,
+    CellWrite, Claimed, Commit, Generation, Owing, PartitionState, Position, Quarantine, QuarantineWrite,
+    StoreError, Token, WriteStore,
     keys::{self, Keys},
 };
 use crate::{
@@ -132,7 +132,7 @@ impl RedisStore {
         let token = Token(rand::random());
         self.bear_at(keys, &[(partition, Offset(0))]).await?;
         let claimed = self.claim_at(keys, partition, token).await?;
-        let cell = CellKey::Account(account.clone());
+        let cell = Subject::Account(account.clone());
         let value = Bytes::from_static(b"check");
         let mark = Quarantine {
             partition,
@@ -231,7 +231,7 @@ impl RedisStore {
         keys: &Keys,
         partition: PartitionId,
         acknowledged: Position,
-        wanted: &[CellKey],
+        wanted: &[Subject],
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         let mut cells = Vec::with_capacity(wanted.len());
         let positions = keys.positions();
@@ -340,7 +340,7 @@ impl WriteStore for RedisStore {
         generation: Generation,
         partition: PartitionId,
         acknowledged: Position,
-        keys: &[CellKey],
+        keys: &[Subject],
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.load_at(&self.keys(generation), partition, acknowledged, keys).await
     }
@@ -364,7 +364,7 @@ impl WriteStore for RedisStore {
 fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, StoreError> {
     let field = commit.partition.to_string();
     let (born, known): (Vec<&CellWrite>, Vec<&CellWrite>) = commit.cells.iter().partition(|cell| cell.born);
-    let guards: Vec<&(CellKey, Bytes)> =
+    let guards: Vec<&(Subject, Bytes)> =
         commit.quarantines.iter().filter_map(|mark| mark.unless_changed.as_ref()).collect();
     let fields = quarantine_fields(keys, commit)?;
     let (owing, marks) = (&commit.owing, mark_hashes(&fields));

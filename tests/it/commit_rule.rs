@@ -10,9 +10,7 @@ use std::{
 
 use balance_projector::{
     domain::{AccountId, Checkpoint, Class, LastRecord, Offset, PartitionId, Subject, Time, Topic},
-    store::{
-        CellKey, CellWrite, Commit, Generation, Position, Quarantine, QuarantineWrite, StoreError, Token,
-    },
+    store::{CellWrite, Commit, Generation, Position, Quarantine, QuarantineWrite, StoreError, Token},
 };
 use bytes::Bytes;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -338,8 +336,8 @@ fn partition_id(partition: usize) -> PartitionId {
     PartitionId { topic: Topic::Ledger, partition: i32::try_from(partition).unwrap() }
 }
 
-fn cell_key(partition: usize, key: usize) -> CellKey {
-    CellKey::Account(AccountId::parse(&format!("p{partition}k{key}")).unwrap())
+fn cell_key(partition: usize, key: usize) -> Subject {
+    Subject::Account(AccountId::parse(&format!("p{partition}k{key}")).unwrap())
 }
 
 impl<'a> World<'a> {

@@ -10,7 +10,6 @@ use std::{
 use balance_projector::{
     decisions::Decision,
     domain::{BalanceType, Cell, Currency, Day, Subject, Topic},
-    store::CellKey,
 };
 use serde_json::json;
 
@@ -63,9 +62,9 @@ fn stream(topics: &Topics) -> Vec<Outgoing> {
 }
 
 /// Everything that readers could be told of the cells, apart from where they live.
-fn told(cells: &BTreeMap<CellKey, Cell>) -> BTreeMap<CellKey, String> {
+fn told(cells: &BTreeMap<Subject, Cell>) -> BTreeMap<Subject, String> {
     let today = Day::parse("2026-06-01").expect("a day");
-    let of = |(key, cell): (&CellKey, &Cell)| {
+    let of = |(key, cell): (&Subject, &Cell)| {
         let text = match cell {
             Cell::Account(account) => {
                 let figure = |currency: &Currency| {

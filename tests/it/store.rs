@@ -12,8 +12,8 @@ use balance_projector::{
         AccountId, Checkpoint, Class, CustomerId, LastRecord, Offset, PartitionId, Subject, Time, Topic,
     },
     store::{
-        CellKey, CellWrite, Commit, Generation, Halt, Owing, PartitionState, Position, Quarantine,
-        QuarantineWrite, ReadStore, StoreError, Token, WriteStore,
+        CellWrite, Commit, Generation, Halt, Owing, PartitionState, Position, Quarantine, QuarantineWrite,
+        ReadStore, StoreError, Token, WriteStore,
         contents::Contents,
         keys::Keys,
         memory::{Held, MemoryStore},
@@ -187,8 +187,8 @@ fn customer(id: &str) -> CustomerId {
     CustomerId::parse(id).unwrap()
 }
 
-fn account_cell(id: &str) -> CellKey {
-    CellKey::Account(account(id))
+fn account_cell(id: &str) -> Subject {
+    Subject::Account(account(id))
 }
 
 fn cell(id: &str, value: &str, born: bool) -> CellWrite {

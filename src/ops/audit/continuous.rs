@@ -16,10 +16,7 @@ use rand::Rng as _;
 
 use super::{Args, Audit, Audited, SIDES, begin};
 use crate::{
-    compare::{
-        refold::{Pace, Selection},
-        subject::subject,
-    },
+    compare::refold::{Pace, Selection},
     config::Config,
     domain::{PartitionId, Subject},
     ops::{compared, parts},
@@ -159,7 +156,7 @@ async fn drawn(
     let (mut subjects, mut derived) = (Vec::new(), Vec::new());
     for (_, name) in page.into_iter().flatten() {
         match name {
-            Name::Cell(key) => subjects.push(subject(&key)),
+            Name::Cell(key) => subjects.push(key),
             name @ (Name::Owing(_) | Name::DueQuarantine(_) | Name::Index(_)) => derived.push(name),
             Name::AccountQuarantine(_) | Name::CustomerQuarantine(_) | Name::Positions | Name::States => {}
         }

@@ -18,11 +18,12 @@ use crate::{
         derived::{Derivation, Says, Told},
         difference::{Expected, Tally},
         engine::{Engine, Examined, Pair, offsets},
-        subject::{Law, key},
+        subject::Law,
         tail::{Offsets, Tail},
     },
     config::Config,
     decisions::{Act, Birth, Comparison, Decision, Decisions},
+    domain::Subject,
     ops::{
         Outcome, UsageError,
         compared::{self, Sides},
@@ -31,7 +32,7 @@ use crate::{
         hold::{Hold, Lease},
         parts,
     },
-    store::{CellKey, Generation, WriteStore as _, keys::Name, redis::beside::SUBJECTS_MAX},
+    store::{Generation, WriteStore as _, keys::Name, redis::beside::SUBJECTS_MAX},
 };
 
 /// How long the candidate stands still after this command was killed.
@@ -245,7 +246,7 @@ impl Run<'_> {
         self.read(&mut engine, &derivation, &keys).await?;
         tokio::task::block_in_place(|| engine.settle())?;
         // Born since the walk passed.
-        let born: Vec<CellKey> = engine.unseen().iter().map(key).collect();
+        let born: Vec<Subject> = engine.unseen();
         self.read(&mut engine, &derivation, &born).await?;
         tokio::task::block_in_place(|| engine.settle())?;
         derivation.walk(store).await?;
@@ -260,15 +261,15 @@ impl Run<'_> {
     }
 
     /// The subjects that a page of the walk stands for: each cell of the served generation, and what that lacks.
-    async fn subjects(&self, names: Vec<(Generation, Name)>, keys: &mut Vec<CellKey>) -> anyhow::Result<()> {
+    async fn subjects(&self, names: Vec<(Generation, Name)>, keys: &mut Vec<Subject>) -> anyhow::Result<()> {
         let live = self.live.generation;
         let mut others = Vec::new();
         for (generation, name) in names {
             match name {
                 Name::Cell(key) if generation == live => keys.push(key),
                 Name::Cell(key) => others.push(key),
-                Name::AccountQuarantine(id) => others.push(CellKey::Account(id)),
-                Name::CustomerQuarantine(id) => others.push(CellKey::Customer(id)),
+                Name::AccountQuarantine(id) => others.push(Subject::Account(id)),
+                Name::CustomerQuarantine(id) => others.push(Subject::Customer(id)),
                 Name::Owing(_) | Name::DueQuarantine(_) | Name::Index(_) | Name::Positions | Name::States => {
                 }
             }
@@ -282,7 +283,7 @@ impl Run<'_> {
         &self,
         engine: &mut Engine<'_>,
         derivation: &Derivation<2>,
-        keys: &[CellKey],
+        keys: &[Subject],
     ) -> anyhow::Result<()> {
         for keys in keys.chunks(SUBJECTS_MAX) {
             let generations = [self.live.generation, self.candidate.generation];
@@ -328,7 +329,7 @@ impl Run<'_> {
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             engine.look_again(Law::new(self.candidate, Arc::new(self.console.decisions().await?))?);
-            let keys: Vec<CellKey> = suspects.into_iter().map(|suspect| suspect.key).collect();
+            let keys: Vec<Subject> = suspects.into_iter().map(|suspect| suspect.key).collect();
             self.read(engine, derivation, &keys).await?;
             tokio::task::block_in_place(|| engine.settle())?;
             suspects = engine.take_suspects();

@@ -9,7 +9,7 @@ use super::{RedisStore, array, bulk, fields, parts, position, quarantine, script
 use crate::{
     domain::{AccountId, PartitionId, Subject},
     store::{
-        CellKey, Derived, Generation, Position, Quarantine, StoreError,
+        Derived, Generation, Position, Quarantine, StoreError,
         keys::{self, Keys, Name},
     },
 };
@@ -65,7 +65,7 @@ impl RedisStore {
     pub async fn beside<const N: usize>(
         &self,
         generations: [Generation; N],
-        subjects: &[CellKey],
+        subjects: &[Subject],
     ) -> Result<Beside<N>, StoreError> {
         self.beside_with(generations, subjects, &[]).await
     }
@@ -74,7 +74,7 @@ impl RedisStore {
     pub async fn beside_with<const N: usize>(
         &self,
         generations: [Generation; N],
-        subjects: &[CellKey],
+        subjects: &[Subject],
         entries: &[Derived],
     ) -> Result<Beside<N>, StoreError> {
         let of = generations.map(|generation| self.keys(generation));
@@ -91,8 +91,8 @@ impl RedisStore {
         for keys in &of {
             for subject in subjects {
                 command.arg(match subject {
-                    CellKey::Account(id) => keys.account_quarantine(id),
-                    CellKey::Customer(id) => keys.customer_quarantine(id),
+                    Subject::Account(id) => keys.account_quarantine(id),
+                    Subject::Customer(id) => keys.customer_quarantine(id),
                 });
             }
         }
@@ -204,7 +204,7 @@ impl RedisStore {
     }
 
     /// Which of these subjects have a cell in a generation.
-    pub async fn exist(&self, generation: Generation, subjects: &[CellKey]) -> Result<Vec<bool>, StoreError> {
+    pub async fn exist(&self, generation: Generation, subjects: &[Subject]) -> Result<Vec<bool>, StoreError> {
         let keys = self.keys(generation);
         let mut found = Vec::with_capacity(subjects.len());
         for page in subjects.chunks(PAGE_KEYS) {

@@ -10,7 +10,7 @@ use super::{Code, RedisStore, array, json, parts, script, text};
 use crate::{
     domain::{Checkpoint, CustomerId, PartitionId, Subject},
     store::{
-        CellKey, Generation, Position, Quarantine, StoreError, Token,
+        Generation, Position, Quarantine, StoreError, Token,
         keys::{self, Keys},
     },
 };
@@ -92,12 +92,12 @@ impl Import<'_> {
         let keys = &self.keys;
         let mut steps = Steps::default();
         for Planted { subject, cell, quarantines, customers } in subjects {
-            let (key, held) = match subject {
-                Subject::Account(id) => (CellKey::Account(id.clone()), keys.account_quarantine(id)),
-                Subject::Customer(id) => (CellKey::Customer(id.clone()), keys.customer_quarantine(id)),
+            let held = match subject {
+                Subject::Account(id) => keys.account_quarantine(id),
+                Subject::Customer(id) => keys.customer_quarantine(id),
             };
             if let Some(cell) = cell {
-                steps.step("SET", keys.cell(&key), [cell.as_slice()]);
+                steps.step("SET", keys.cell(subject), [cell.as_slice()]);
             }
             if let Subject::Account(account) = subject {
                 for customer in customers {

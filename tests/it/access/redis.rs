@@ -6,8 +6,7 @@ use balance_projector::{
     config::{self, ClientTls, Sentinel},
     domain::{AccountId, Checkpoint, Class, CustomerId, Offset, PartitionId, Subject, Time, Topic},
     store::{
-        CellKey, CountStore as _, Derived, Generation, Quarantine, Quota, ReadStore as _, StoreError,
-        WriteStore as _,
+        CountStore as _, Derived, Generation, Quarantine, Quota, ReadStore as _, StoreError, WriteStore as _,
         keys::Name,
         redis::{RedisStore, seed::Planted},
     },
@@ -107,7 +106,7 @@ async fn each_user_has_what_its_role_needs() {
         Derived::Owing { customer: customer.clone(), account: account.clone() },
         Derived::Told { customer: customer.clone(), account: account.clone(), partition: L0 },
     ];
-    let keys = [CellKey::Account(account.clone())];
+    let keys = [Subject::Account(account.clone())];
     operator.beside_with([G1], &keys, &entries).await.expect("derived entries");
     let names = [Name::Owing(customer.clone()), Name::DueQuarantine(customer.clone())];
     operator.derived(G1, &names).await.expect("derived entries");

@@ -23,9 +23,9 @@ use balance_projector::{
         PartitionId, PaymentId, RecordAt, Rules, Statement, Subject, Time, Topic, fold,
     },
     store::{
-        AccountRead, CellKey, CellWrite, Commit, CountStore, CustomerRead, Generation, Live, Owing,
-        PartitionState, Position, Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token,
-        WriteStore as _, memory::MemoryStore,
+        AccountRead, CellWrite, Commit, CountStore, CustomerRead, Generation, Live, Owing, PartitionState,
+        Position, Quarantine, QuarantineWrite, ReadStore, Snapshot, StoreError, Token, WriteStore as _,
+        memory::MemoryStore,
     },
     telemetry,
 };
@@ -154,7 +154,7 @@ pub struct World {
 #[derive(Default)]
 struct Hand {
     positions: BTreeMap<PartitionId, Position>,
-    cells: HashMap<CellKey, Cell>,
+    cells: HashMap<Subject, Cell>,
     claims: u64,
     beats: u64,
     events: u128,
@@ -234,8 +234,8 @@ impl World {
 
     async fn event(&self, partition: PartitionId, at: &str, fact: Fact) -> i64 {
         let key = match &fact {
-            Fact::Account(id, _) => CellKey::Account(id.clone()),
-            Fact::Customer(id, _) => CellKey::Customer(id.clone()),
+            Fact::Account(id, _) => Subject::Account(id.clone()),
+            Fact::Customer(id, _) => Subject::Customer(id.clone()),
         };
         let mut folded = 0;
         self.commit(partition, |hand, commit| {
@@ -254,7 +254,7 @@ impl World {
             let born = cell.is_none();
             let effect = fold(&mut cell, &event, &record, None, &self.rules).unwrap();
             let cell = cell.unwrap();
-            if let (Some(customer), CellKey::Account(id)) = (effect.owing, &key) {
+            if let (Some(customer), Subject::Account(id)) = (effect.owing, &key) {
                 commit.owing.push(Owing { customer, account: id.clone() });
             }
             commit.cells.push(CellWrite { key: key.clone(), value: cell.encode().into(), born });
@@ -343,7 +343,7 @@ impl World {
 
     /// The hand forgets an account: its cell is what the store holds, which is older.
     pub async fn forget(&self, account: &str) {
-        let key = CellKey::Account(account_id(account));
+        let key = Subject::Account(account_id(account));
         let held = self.store.dump(GENERATION).cells.get(&key).cloned().unwrap();
         let cell = Cell::Account(Box::new(Cell::decode_account(&held).unwrap()));
         self.hand.lock().await.cells.insert(key, cell);

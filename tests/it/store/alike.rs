@@ -34,7 +34,7 @@ async fn the_two_stores_cannot_be_told_apart() {
                 }
                 3 => {
                     let acknowledged = pick(&mut random, partition, &positions);
-                    let keys: Vec<CellKey> = (0..4).map(|n| account_cell(&format!("a{n}"))).collect();
+                    let keys: Vec<Subject> = (0..4).map(|n| account_cell(&format!("a{n}"))).collect();
                     let ours = memory.load(generation, partition, acknowledged, &keys).await;
                     assert_eq!(ours, redis.load(generation, partition, acknowledged, &keys).await);
                 }

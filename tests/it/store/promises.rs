@@ -257,7 +257,7 @@ async fn a_load_answers_in_order_and_refuses_what_is_not_ours_or_went_back(store
     let mut asked: Vec<&str> = ids.iter().rev().map(String::as_str).collect();
     asked.insert(700, "gap");
     asked.push("a3");
-    let keys: Vec<CellKey> = asked.iter().map(|id| account_cell(id)).collect();
+    let keys: Vec<Subject> = asked.iter().map(|id| account_cell(id)).collect();
     let loaded = store.load(G1, L0, acknowledged, &keys).await.unwrap();
     let expected: Vec<Option<Bytes>> =
         asked.iter().map(|id| (*id != "gap").then(|| Bytes::copy_from_slice(id.as_bytes()))).collect();

@@ -17,7 +17,7 @@ use balance_projector::{
         AccountId, Cell, Class, CustomerId, Event, Manner, Offset, PartitionId, RecordAt, Rejection, Rules,
         Subject, Time, Topic, fold_in, number_due, pass_over,
     },
-    store::{CellKey, Generation, Quarantine, contents::Contents, redis::RedisStore},
+    store::{Generation, Quarantine, contents::Contents, redis::RedisStore},
     wire,
 };
 
@@ -99,7 +99,7 @@ impl DeadLetter {
 /// What the log, folded straight, gives.
 #[derive(Debug, Default)]
 pub struct Expected {
-    pub cells: BTreeMap<CellKey, Cell>,
+    pub cells: BTreeMap<Subject, Cell>,
     pub dead_letters: BTreeMap<(PartitionId, i64), DeadLetter>,
     pub quarantines: BTreeMap<Subject, BTreeMap<PartitionId, Quarantine>>,
     /// The record that holds a subject back, and those that wait behind it.
@@ -306,14 +306,13 @@ impl Expected {
     /// The missing numbers in their order, then the record that waits for them, then the others: or nothing.
     fn close_the_gap(&mut self, law: &Law<'_>, at: &(Subject, PartitionId)) {
         let (subject, id) = at;
-        let key = cell_key(subject);
-        let before = self.cells.get(&key).cloned();
+        let before = self.cells.get(subject).cloned();
         let (poison, behind) = self.behind.get(at).cloned().expect("it waits");
         let waits = law.decode(*id, &poison).expect("a gap is read");
         let due = number_due(before.as_ref(), &waits, law.rules);
         for number in due..waits.sequence.expect("a number") {
             let bears = |event: &Event| event.source == waits.source && event.sequence == Some(number);
-            let mut cell = self.cells.remove(&key);
+            let mut cell = self.cells.remove(subject);
             let early = behind.iter().any(|stored| {
                 let event = law.decode(*id, stored).ok().filter(bears);
                 let place = record_at(*id, stored);
@@ -321,13 +320,13 @@ impl Expected {
                     fold_in(&mut cell, &event, &place, None, law.rules, Manner::Early).is_ok()
                 })
             });
-            self.cells.extend(cell.map(|cell| (key.clone(), cell)));
+            self.cells.extend(cell.map(|cell| (subject.clone(), cell)));
             if !early {
-                return self.put_back(key, before);
+                return self.put_back(subject.clone(), before);
             }
         }
         if self.fold(law, *id, &poison, subject).is_err() {
-            return self.put_back(key, before);
+            return self.put_back(subject.clone(), before);
         }
         self.behind.remove(at);
         self.quarantines.get_mut(subject).expect("held").remove(id);
@@ -352,7 +351,7 @@ impl Expected {
         }
     }
 
-    fn put_back(&mut self, key: CellKey, cell: Option<Cell>) {
+    fn put_back(&mut self, key: Subject, cell: Option<Cell>) {
         self.cells.remove(&key);
         self.cells.extend(cell.map(|cell| (key, cell)));
     }
@@ -365,7 +364,7 @@ impl Expected {
         stored: &Stored,
         subject: &Subject,
     ) -> Result<(), Rejection> {
-        let key = cell_key(subject);
+        let key = subject.clone();
         let (read, at) = (law.decode(id, stored), record_at(id, stored));
         let home = law.decisions.homes.get(subject).copied();
         let mut cell = self.cells.remove(&key);
@@ -453,22 +452,9 @@ fn record_at(id: PartitionId, stored: &Stored) -> RecordAt {
     RecordAt { partition: id, offset: Offset(stored.offset), timestamp }
 }
 
-fn cell_key(subject: &Subject) -> CellKey {
-    match subject {
-        Subject::Account(id) => CellKey::Account(id.clone()),
-        Subject::Customer(id) => CellKey::Customer(id.clone()),
-    }
-}
-
-fn cells(contents: &Contents) -> BTreeMap<CellKey, Cell> {
-    let decode = |(key, bytes): (&CellKey, &bytes::Bytes)| {
-        let cell = match key {
-            CellKey::Account(_) => Cell::Account(Box::new(Cell::decode_account(bytes).expect("an account"))),
-            CellKey::Customer(_) => {
-                Cell::Customer(Box::new(Cell::decode_customer(bytes).expect("a customer")))
-            }
-        };
-        (key.clone(), cell)
+fn cells(contents: &Contents) -> BTreeMap<Subject, Cell> {
+    let decode = |(subject, bytes): (&Subject, &bytes::Bytes)| {
+        (subject.clone(), Cell::decode(subject, bytes).expect("a cell"))
     };
     contents.cells.iter().map(decode).collect()
 }
@@ -478,7 +464,7 @@ type OwingOf = BTreeMap<CustomerId, BTreeSet<AccountId>>;
 fn expected_owing(expected: &Expected) -> OwingOf {
     let mut owing = OwingOf::new();
     for (key, cell) in &expected.cells {
-        if let (CellKey::Account(id), Cell::Account(account)) = (key, cell) {
+        if let (Subject::Account(id), Cell::Account(account)) = (key, cell) {
             for customer in account.customers() {
                 owing.entry(customer).or_default().insert(id.clone());
             }
@@ -518,7 +504,7 @@ fn expected_marks(expected: &Expected) -> Marks {
     let mut marks = Marks::new();
     for (subject, held) in &expected.quarantines {
         let Subject::Account(id) = subject else { continue };
-        let Some(Cell::Account(account)) = expected.cells.get(&cell_key(subject)) else { continue };
+        let Some(Cell::Account(account)) = expected.cells.get(subject) else { continue };
         for customer in account.customers() {
             for (partition, quarantine) in held {
                 let mark = Quarantine { waiting: 0, ..quarantine.clone() };

@@ -191,7 +191,7 @@ impl World {
         }
         let today = Day::parse("2026-03-02").unwrap();
         for (account, sum) in self.log.sums.iter().enumerate() {
-            let key = CellKey::Account(AccountId::parse(&id(account)).unwrap());
+            let key = Subject::Account(AccountId::parse(&id(account)).unwrap());
             let cell = held.cells.get(&key).map(|bytes| Cell::decode_account(bytes).unwrap());
             let figure = cell
                 .as_ref()
@@ -308,7 +308,7 @@ impl WriteStore for Connection {
         generation: Generation,
         id: PartitionId,
         acknowledged: Position,
-        keys: &[CellKey],
+        keys: &[Subject],
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         // Commits may wait for their turn, which loads do not.
         self.world.sleep_up_to(10).await;
