@@ -69,6 +69,8 @@ pub struct Kafka {
     pub decisions_topic: String,
     /// Replication of the two topics that are created where missing.
     pub replication_factor: i32,
+    /// By what `publish` chooses partitions: as all other publishers do.
+    pub partitioner: Partitioner,
     /// Whether the brokers are spoken to by TLS.
     pub security: KafkaSecurity,
     /// The certificates of `security = "tls"`.
@@ -77,6 +79,19 @@ pub struct Kafka {
     pub sasl: Sasl,
     /// Settings handed to librdkafka as they are, over all others.
     pub properties: BTreeMap<String, String>,
+}
+
+/// Which of librdkafka's partitioners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Partitioner {
+    /// librdkafka's default: CRC32.
+    ConsistentRandom,
+    /// Java's default: murmur2.
+    #[serde(rename = "murmur2_random")]
+    #[value(name = "murmur2_random")]
+    Murmur2Random,
 }
 
 /// The store.
@@ -490,6 +505,7 @@ impl Default for Kafka {
             dead_letter_topic: "projection.dead-letters".to_owned(),
             decisions_topic: "projection.decisions".to_owned(),
             replication_factor: 1,
+            partitioner: Partitioner::ConsistentRandom,
             security: KafkaSecurity::Plain,
             tls: ClientTls::default(),
             sasl: Sasl::default(),

@@ -64,6 +64,7 @@ pub(super) const KEYS: &[Key] = &[
     key("kafka.dead_letter_topic", Text(TOPIC)),
     key("kafka.decisions_topic", Text(TOPIC)),
     key("kafka.replication_factor", Integer(1, 32_767, "")),
+    key("kafka.partitioner", Choice(&["consistent_random", "murmur2_random"])),
     key("kafka.security", Choice(&["plain", "tls"])),
     key("kafka.tls.ca_file", Text(PEM)),
     key("kafka.tls.certificate_file", Text(PEM)),

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Outcome;
 
-/// The command line of `hash-password`.
+/// The command line of `hash-password`. The secret is asked for, or is the one line of standard input.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Print the SHA-256 of a token or API key in hexadecimal instead of a password's argon2id hash.
@@ -54,8 +54,12 @@ fn secret(what: &str) -> anyhow::Result<String> {
             .read_secure_line()
             .with_context(|| format!("the {what} cannot be read"));
     }
-    let mut line = String::new();
-    stdin.lock().read_line(&mut line).with_context(|| format!("the {what} cannot be read"))?;
+    let (mut line, mut more) = (String::new(), String::new());
+    let mut lines = stdin.lock();
+    let mut read =
+        |to: &mut String| lines.read_line(to).with_context(|| format!("the {what} cannot be read"));
+    read(&mut line)?;
+    ensure!(read(&mut more)? == 0, "the {what} is to be one line, and standard input has more");
     let length = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(length);
     Ok(line)

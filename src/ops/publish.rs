@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Outcome;
-use crate::config::Config;
+use crate::config::{Config, Partitioner};
 
 use self::{
     lines::{Checker, Lines},
@@ -40,21 +40,9 @@ pub struct Args {
     /// Send raw records too: lines of the form {"raw": …}, as they are.
     #[arg(long)]
     pub raw: bool,
-    /// The partitioner; one for all publishers of a topic.
-    #[arg(long, value_enum, default_value_t = Partitioner::ConsistentRandom)]
-    pub partitioner: Partitioner,
-}
-
-/// Which of librdkafka's partitioners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Partitioner {
-    /// librdkafka's default: CRC32.
-    #[default]
-    #[value(name = "consistent_random")]
-    ConsistentRandom,
-    /// Java's default: murmur2.
-    #[value(name = "murmur2_random")]
-    Murmur2Random,
+    /// The partitioner, if not `kafka.partitioner`: all publishers of a topic have one.
+    #[arg(long, value_enum)]
+    pub partitioner: Option<Partitioner>,
 }
 
 /// Sends every line of the file or standard input, and tells what came of it.
@@ -101,7 +89,11 @@ fn publish(
     mut progress: Progress,
 ) -> anyhow::Result<Summary> {
     let mut checker = Checker::new(config, args.raw);
-    let mut sender = if args.dry_run { None } else { Some(Sender::new(config, args.partitioner)?) };
+    let mut sender = if args.dry_run {
+        None
+    } else {
+        Some(Sender::new(config, args.partitioner.unwrap_or(config.kafka.partitioner))?)
+    };
     let mut lines = Lines::new(input, checker.line_bytes_max());
     let mut summary = Summary::default();
     while let Some(line) = lines.next().context("the input cannot be read")? {
@@ -411,7 +403,7 @@ mod tests {
         let text: String = (0..30).map(|i| opened(i, &format!("A{i}")) + "\n").collect();
         let mut places = Vec::new();
         for partitioner in [Partitioner::ConsistentRandom, Partitioner::Murmur2Random] {
-            published(&config, &Args { partitioner, ..Args::default() }, &text).unwrap();
+            published(&config, &Args { partitioner: Some(partitioner), ..Args::default() }, &text).unwrap();
         }
         for (_, key, _, _, position) in records(&config, 60) {
             places.push((key, position.split('@').next().unwrap().to_owned()));

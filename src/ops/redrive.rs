@@ -126,12 +126,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     let (help, vain): (Vec<&Preview>, Vec<&Preview>) = previews.iter().partition(|preview| preview.helps());
     let keyless: Vec<&&Case> = cases.iter().filter(|case| case.subject.is_none()).collect();
     if help.is_empty() && keyless.is_empty() {
-        let why = vain.first().and_then(|vain| vain.held.as_ref());
-        let (class, message) = why.map_or(("", ""), |(_, class, message)| (class.name(), message.as_str()));
-        anyhow::bail!(
-            "nothing was changed: it would not get past the record: {class}: {message}; \
-             `--replace FILE` puts a corrected event in its place, `--skip` passes it over"
-        );
+        anyhow::bail!("nothing was changed:{}", in_vain(&desk, &vain));
     }
     let text = describe(&desk, &remedy, &help, &vain, keyless.len());
     if args.preview {
@@ -355,6 +350,53 @@ fn describe(desk: &Desk, remedy: &Remedy, help: &[&Preview], vain: &[&Preview], 
         line(format!("left as it is: {}: {class}: {message}", preview.subject.as_str()));
     }
     text
+}
+
+/// Why a decision would get past no record, and what could be decided instead.
+fn in_vain(desk: &Desk, vain: &[&Preview]) -> String {
+    let told = vain.iter().take(SHOWN_MAX).filter_map(|preview| {
+        let (_, class, message) = preview.held.as_ref()?;
+        let (subject, (partition, offset)) = (preview.subject.as_str(), preview.at);
+        let place = format!("{}@{offset}", desk.console.cluster.display(partition));
+        let instead = instead(*class);
+        Some(format!("\n  {subject} would not get past {place}: {class}: {message}\n    {instead}"))
+    });
+    let rest = vain.len().saturating_sub(SHOWN_MAX);
+    let rest = if rest > 0 { format!("\n  and {rest} more") } else { String::new() };
+    told.collect::<String>() + &rest
+}
+
+/// What may be decided about a record of a class, if not to fold it as it stands.
+fn instead(class: Class) -> &'static str {
+    match class {
+        Class::SequenceGap => {
+            "publish the missing event, and it goes on by itself; `--accept` gives the missing numbers up"
+        }
+        Class::Unverifiable => "`--accept` folds it as new; `--skip` passes it over as a repeat",
+        Class::Moved => {
+            "publish it with the partitioner of the subject's other events, then `--skip` passes this one over"
+        }
+        Class::Tombstone
+        | Class::TooLarge
+        | Class::NoKey
+        | Class::BadKey
+        | Class::BadHeader
+        | Class::NotUtf8
+        | Class::TooDeep
+        | Class::NotJson
+        | Class::DuplicateMember
+        | Class::NotCloudevents
+        | Class::UnknownType
+        | Class::WrongTopic
+        | Class::KeyNotSubject
+        | Class::MissingField
+        | Class::BadField
+        | Class::BadAmount
+        | Class::UnknownCurrency
+        | Class::Conflict
+        | Class::Overflow
+        | Class::CellFull => "`--replace FILE` puts a corrected event in its place; `--skip` passes it over",
+    }
 }
 
 /// The figures of a cell, as an operator compares them.

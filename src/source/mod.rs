@@ -44,6 +44,8 @@ impl ClientContext for Quiet {
 /// A line of the client's own.
 fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        // What is set for all clients need not concern each.
+        _ if facility == "CONFWARN" && message.contains("property and will be ignored") => {}
         // Each of these is an error as well, which has its own way: `tell`.
         _ if matches!(facility, "FAIL" | "ERROR") => tracing::debug!(facility, message, "kafka client"),
         RDKafkaLogLevel::Emerg

@@ -25,6 +25,7 @@ mod dump;
 mod footprint;
 mod link;
 mod read;
+mod scan;
 pub mod seed;
 mod target;
 mod trust;

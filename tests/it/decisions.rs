@@ -256,7 +256,7 @@ fn what_cannot_be_decided_is_refused_and_nothing_is_changed() {
         (&["--key", "A1", "--accept"], "only an unverifiable event"),
         (&["--key", "A1", "--replace", &another], "key-not-subject"),
         (&["--key", "A1", "--replace", &broken], "not-json"),
-        (&["--key", "A1"], "it would not get past the record"),
+        (&["--key", "A1"], "A1 would not get past"),
         (&["--halted", &format!("{}/0", world.topics.ledger)], "has not halted"),
     ];
     for (arguments, words) in rows {

@@ -16,8 +16,13 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext},
 };
 
-use super::{Partitioner, lines::Record};
-use crate::{config::Config, domain::Topic, source::Cluster, wire};
+use super::lines::Record;
+use crate::{
+    config::{Config, Partitioner},
+    domain::Topic,
+    source::Cluster,
+    wire,
+};
 
 /// How long the broker may take to say which topics there are.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);

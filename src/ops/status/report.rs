@@ -138,7 +138,8 @@ impl Report {
         if looks.second.is_some() && looks.log.partitions.is_empty() && partitions.is_empty() {
             needs_person.push("the generation has no partitions".to_owned());
         }
-        needs_person.extend(without_owner(&partitions));
+        let served = looks.second.as_ref().map(|(snapshot, _)| snapshot.generation.0);
+        needs_person.extend(without_owner(&partitions, served));
         // Known by the heartbeats; where none was sent yet, by the store's index.
         let told: u64 = partitions.iter().map(|p| p.quarantined_keys).fold(0, u64::saturating_add);
         let quarantined_keys = told.max(u64::try_from(looks.keys.len()).unwrap_or(u64::MAX));
@@ -154,7 +155,7 @@ impl Report {
             ));
         }
         Report {
-            generation: looks.second.as_ref().map(|(snapshot, _)| snapshot.generation.0),
+            generation: served,
             partitions,
             quarantined_keys,
             quarantined: looks
@@ -211,7 +212,7 @@ impl Report {
 }
 
 /// Partitions that stand still because no process feeds them: mostly all of them, for one reason.
-fn without_owner(partitions: &[PartitionReport]) -> Option<String> {
+fn without_owner(partitions: &[PartitionReport], served: Option<u32>) -> Option<String> {
     let alone = partitions.iter().filter(|p| p.next_offset.is_some() && p.halt.is_none() && !p.owner_lives);
     let alone: Vec<_> = alone.collect();
     let (first, others) = alone.split_first()?;
@@ -222,7 +223,14 @@ fn without_owner(partitions: &[PartitionReport]) -> Option<String> {
     };
     let lag = alone.iter().filter_map(|p| p.lag).fold(0, i64::saturating_add);
     let lag = if lag > 0 { format!(" and {lag} records wait") } else { String::new() };
-    Some(format!("{which} no living owner{lag}: start a `project`"))
+    let feeds = match served {
+        // A `project` of another generation's configuration feeds that one.
+        Some(served) if served > 1 => {
+            format!(" with `generation = {served}`, or `rebuild start --generation {served}`")
+        }
+        Some(_) | None => String::new(),
+    };
+    Some(format!("{which} no living owner{lag}: start a `project`{feeds}"))
 }
 
 impl PartitionReport {

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{RedisStore, array, bulk, fields, parts, position, quarantine, script, text, unexpected};
+use super::{
+    RedisStore, array, bulk, fields, parts, position, quarantine,
+    scan::{self, PAGE_KEYS, Scan},
+    script, text, unexpected,
+};
 use crate::{
     domain::{AccountId, PartitionId, Subject},
     store::{
@@ -19,8 +23,6 @@ use crate::{
 pub const SUBJECTS_MAX: usize = 120;
 /// How many derived entries one call reads beside that, at most.
 pub const ENTRIES_MAX: usize = 240;
-/// How many keys a page of the walk asks for.
-const PAGE_KEYS: usize = 1_000;
 
 /// A subject as a generation holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,8 +58,7 @@ pub struct Beside<const N: usize> {
 pub struct Walk {
     generations: Vec<Keys>,
     numbers: Vec<Generation>,
-    pattern: String,
-    cursor: Option<String>,
+    scan: Scan,
 }
 
 impl RedisStore {
@@ -178,28 +179,23 @@ impl RedisStore {
             [one] => one.pattern(),
             _ => keys::pattern_of_all(&self.prefix),
         };
-        Walk { generations: of, numbers: generations.to_vec(), pattern, cursor: Some("0".to_owned()) }
+        Walk { generations: of, numbers: generations.to_vec(), scan: Scan::new(pattern) }
     }
 
     /// The next page of a walk; `None` at its end.
     ///
     /// [`StoreError::Corrupt`] for a key under a generation that this program did not write.
     pub async fn step(&self, walk: &mut Walk) -> Result<Option<Vec<(Generation, Name)>>, StoreError> {
-        let Some(cursor) = &walk.cursor else { return Ok(None) };
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(&walk.pattern).arg("COUNT").arg(PAGE_KEYS);
-        let [next, page] = parts(self.writer.call(&scan).await?)?;
+        let Some(page) = walk.scan.page(&self.writer).await? else { return Ok(None) };
         let mut names = Vec::new();
-        for key in array(page)? {
-            let key = text(key)?;
+        for key in page {
+            let key = scan::own(key)?;
             for (keys, generation) in walk.generations.iter().zip(&walk.numbers) {
                 if keys.owns(&key) {
                     names.push((*generation, keys.name(&key).ok_or_else(unexpected)?));
                 }
             }
         }
-        let next = text(next)?;
-        walk.cursor = (next != "0").then_some(next);
         Ok(Some(names))
     }
 

@@ -2,7 +2,11 @@
 
 use redis::Value;
 
-use super::{RedisStore, array, bulk, fields, parts, position, quarantine, text, unexpected};
+use super::{
+    RedisStore, array, bulk, fields, position, quarantine,
+    scan::{self, Scan},
+    text, unexpected,
+};
 use crate::{
     domain::{AccountId, Subject},
     store::{
@@ -12,9 +16,6 @@ use crate::{
     },
 };
 
-/// How many keys a page of `SCAN` asks for.
-const PAGE_KEYS: usize = 500;
-
 impl RedisStore {
     /// All that a generation holds. Pages through the keys: not one instant, where something writes.
     ///
@@ -22,15 +23,12 @@ impl RedisStore {
     pub async fn dump(&self, generation: Generation) -> Result<Contents, StoreError> {
         let keys = self.keys(generation);
         let mut contents = Contents::default();
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(PAGE_KEYS);
-            let [next, page] = parts(self.writer.call(&scan).await?)?;
+        let mut scan = Scan::new(keys.pattern());
+        while let Some(page) = scan.page(&self.writer).await? {
             let mut names = Vec::new();
             let mut gets = redis::pipe();
-            for key in array(page)? {
-                let key = text(key)?;
+            for key in page {
+                let key = scan::own(key)?;
                 let name = keys.name(&key).ok_or_else(unexpected)?;
                 match &name {
                     Name::Cell(_) => gets.cmd("GET").arg(key),
@@ -49,11 +47,8 @@ impl RedisStore {
                     put(&mut contents, name, value)?;
                 }
             }
-            cursor = text(next)?;
-            if cursor == "0" {
-                return Ok(contents);
-            }
         }
+        Ok(contents)
     }
 }
 

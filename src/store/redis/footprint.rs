@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
-use super::{RedisStore, array, bulk, parts, text};
+use super::{RedisStore, bulk, scan::Scan};
 use crate::store::{
     Generation, StoreError,
     keys::{Keys, Name},
 };
 
-/// How many keys a page of `SCAN` asks for.
-const PAGE_KEYS: usize = 500;
 /// Pages that are looked at to tell a generation's share of all keys.
 const SAMPLE_PAGES: usize = 40;
 /// Between two steps of a removal: readers take their turn.
@@ -53,21 +49,14 @@ impl RedisStore {
     /// How many of the keys that were looked at are the generation's, and how many were looked at.
     async fn sample(&self, keys: &Keys) -> Result<(u64, u64), StoreError> {
         let (mut own, mut all) = (0_u64, 0_u64);
-        let mut cursor = "0".to_owned();
+        let mut scan = Scan::new("*".to_owned());
         for _ in 0..SAMPLE_PAGES {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("COUNT").arg(PAGE_KEYS);
-            let [next, page] = parts(self.writer.call(&scan).await?)?;
-            for key in array(page)? {
-                let Value::BulkString(key) = key else { continue };
+            let Some(page) = scan.page(&self.writer).await? else { break };
+            for key in page {
                 all = all.saturating_add(1);
                 // Keys of others need not be text.
                 let ours = std::str::from_utf8(&key).is_ok_and(|key| keys.owns(key));
                 own = own.saturating_add(u64::from(ours));
-            }
-            cursor = text(next)?;
-            if cursor == "0" {
-                break;
             }
         }
         Ok((own, all))
@@ -101,27 +90,20 @@ impl RedisStore {
         told: &mut impl FnMut(u64),
     ) -> Result<bool, StoreError> {
         let mut found = false;
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(PAGE_KEYS);
-            let [next, page] = parts(self.writer.call(&scan).await?)?;
-            let page = array(page)?;
+        let mut scan = Scan::new(keys.pattern());
+        while let Some(page) = scan.page(&self.writer).await? {
             if !page.is_empty() {
                 found = true;
                 *removed = removed.saturating_add(u64::try_from(page.len()).unwrap_or(u64::MAX));
                 let mut unlink = redis::cmd("UNLINK");
                 for key in page {
-                    unlink.arg(bulk(key)?.unwrap_or_default());
+                    unlink.arg(key);
                 }
                 self.writer.call(&unlink).await?;
                 told(*removed);
             }
-            cursor = text(next)?;
-            if cursor == "0" {
-                return Ok(found);
-            }
             tokio::time::sleep(STEP_EVERY).await;
         }
+        Ok(found)
     }
 }

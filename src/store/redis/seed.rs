@@ -6,7 +6,11 @@
 
 use redis::Value;
 
-use super::{Code, RedisStore, array, json, parts, script, text};
+use super::{
+    Code, RedisStore, json, parts,
+    scan::{self, Scan},
+    script,
+};
 use crate::{
     domain::{Checkpoint, CustomerId, PartitionId, Subject},
     store::{
@@ -15,8 +19,6 @@ use crate::{
     },
 };
 
-/// How many keys a page of the deletion asks for.
-const PAGE_KEYS: usize = 500;
 /// How long an import that makes no step keeps others from beginning: it is dead, or as good as that.
 const LEASE_SECONDS: u32 = 15;
 
@@ -70,21 +72,15 @@ impl RedisStore {
 impl Import<'_> {
     /// Deletes all that the generation holds, page by page.
     pub async fn clear(&self) -> Result<(), ImportError> {
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(self.keys.pattern()).arg("COUNT").arg(PAGE_KEYS);
-            let [next, page] = parts(self.store.writer.call(&scan).await?)?;
+        let mut scan = Scan::new(self.keys.pattern());
+        while let Some(page) = scan.page(&self.store.writer).await? {
             let mut steps = Steps::default();
-            for key in array(page)? {
-                steps.step("DEL", text(key)?, []);
+            for key in page {
+                steps.step("DEL", scan::own(key)?, []);
             }
             self.make(steps).await?;
-            cursor = text(next)?;
-            if cursor == "0" {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Writes subjects, and what is derived from them.
