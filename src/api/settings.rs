@@ -26,6 +26,9 @@ use crate::{
     tls::{self, Clients, Identity, TlsError, Validity},
 };
 
+/// The dearest password hash that is verified, in KiB, passes and lanes: each login waits for it, and takes the memory.
+const HASH_MAX: (u32, u32, u32) = (1 << 18, 64, 64);
+
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} {wanted}")]
@@ -64,6 +67,17 @@ pub struct Settings {
     pub zone: TimeZone,
 }
 
+/// Whether a password can be verified against it.
+fn is_verifiable(hash: &PasswordHash) -> bool {
+    let known = argon2::Algorithm::new(hash.algorithm).is_ok();
+    let version = hash.version.is_none_or(|version| argon2::Version::try_from(version).is_ok());
+    let (memory, passes, lanes) = HASH_MAX;
+    let bounded = |costs: &argon2::Params| {
+        costs.m_cost() <= memory && costs.t_cost() <= passes && costs.p_cost() <= lanes
+    };
+    known && version && argon2::Params::try_from(hash).as_ref().is_ok_and(bounded)
+}
+
 impl Settings {
     /// Takes what the read side needs. The configuration was checked when it was loaded; a program that
     /// made its own is told the key here.
@@ -74,9 +88,11 @@ impl Settings {
         let mut users = HashMap::new();
         for (at, user) in api.users.iter().enumerate() {
             let key = |name: &str| format!("api.users[{at}].{name}");
-            let wanted = "may be an argon2 hash in PHC form, as `hash-password` prints it";
-            let password_hash =
-                PasswordHash::new(&user.password_hash).map_err(|_| wrong(key("password_hash"), wanted))?;
+            let wanted = "may be an argon2 hash in PHC form, as `hash-password` prints it, of up to 256 MiB, 64 passes and 64 lanes";
+            let password_hash = PasswordHash::new(&user.password_hash)
+                .ok()
+                .filter(is_verifiable)
+                .ok_or_else(|| wrong(key("password_hash"), wanted))?;
             let known = User {
                 name: user.name.clone(),
                 password_hash,
@@ -297,4 +313,27 @@ fn sha256_of_hex(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(pair?, 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_verified_or_only_at_a_price_is_no_hash() {
+        let rest = "c29tZXNhbHRzb21lc2FsdA$Wd4S7pQnpAR5Dn5JAPMEUAwDm1k2JCPNyH0zXL3rW4s";
+        for (hash, fits) in [
+            ("$argon2id$v=19$m=19456,t=2,p=1$", true),
+            ("$argon2i$v=16$m=262144,t=64,p=64$", true),
+            ("$argon2xx$v=19$m=19456,t=2,p=1$", false),
+            ("$argon2id$v=99$m=19456,t=2,p=1$", false),
+            ("$argon2id$v=19$m=19456,t=2,p=0$", false),
+            ("$argon2id$v=19$m=262145,t=2,p=1$", false),
+            ("$argon2id$v=19$m=19456,t=65,p=1$", false),
+            ("$argon2id$v=19$m=19456,t=4000000000,p=1$", false),
+        ] {
+            let parsed = PasswordHash::new(&format!("{hash}{rest}"));
+            assert_eq!(parsed.is_ok_and(|hash| is_verifiable(&hash)), fits, "{hash}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ use super::{
 use crate::{
     config::Config,
     decisions::{Act, Birth, Decisions},
+    domain::PartitionId,
+    store::Generation,
 };
 
 /// The command line of `generations`.
@@ -91,7 +93,15 @@ fn tell(birth: &Birth, decisions: &Decisions, looked: &Looked) -> Told {
     let complete = starts.iter().all(|(id, _)| position(*id).is_some_and(|checkpoint| checkpoint.complete));
     let mut folded = starts.iter().map(|(id, start)| Some(position(*id)?.next.0.saturating_sub(start.0)));
     let states = || fed.iter().flat_map(|fed| &fed.states).map(|(_, state)| state);
-    let lag = states().filter_map(|state| Some(state.high_watermark?.0.saturating_sub(state.next.0).max(0)));
+    // Whoever feeds a generation of the same log knows where that ends; where nobody does, nobody knows.
+    let alike = |of: &Generation| decisions.births.get(of).is_some_and(|other| other.log() == birth.log());
+    let known = looked.live.generations.iter().filter(|fed| alike(&fed.snapshot.generation));
+    let end = |id: PartitionId| {
+        let beats = |of: Generation| looked.beating.contains(&(of, id));
+        let of = known.clone().filter(|fed| beats(fed.snapshot.generation)).flat_map(|fed| &fed.states);
+        of.filter(|(of, _)| *of == id).filter_map(|(_, state)| state.high_watermark).max()
+    };
+    let mut lag = starts.iter().map(|(id, _)| Some(end(*id)?.0.saturating_sub(position(*id)?.next.0).max(0)));
     let paused =
         decisions.paused.iter().filter(|((of, _), pause)| *of == generation && pause.lease_ms.is_none());
     let paused = paused.map(|((_, topic), pause)| {
@@ -114,7 +124,7 @@ fn tell(birth: &Birth, decisions: &Decisions, looked: &Looked) -> Told {
         halted: states().filter(|state| state.halt.is_some()).count(),
         paused: paused.collect(),
         folded: folded.try_fold(0_i64, |sum, next| Some(sum.saturating_add(next?))),
-        lag: fed.map(|_| lag.fold(0, i64::saturating_add)),
+        lag: lag.try_fold(0_i64, |sum, lag| Some(sum.saturating_add(lag?))),
         compared: decisions.comparisons.get(&generation).map(|comparison| ComparedTold {
             with: comparison.with.0,
             cells: comparison.cells,

@@ -1,6 +1,10 @@
 //! What the roles are made of.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -85,7 +89,10 @@ pub fn reload_on_hangup(
                 tracing::info!("nothing to reload: passwords and certificates are read with each connection");
                 continue;
             };
-            let outcome = match super::load(path.as_deref()) {
+            // A file system may hang: readers are not to wait for it.
+            let from = path.clone();
+            let loaded = tokio::task::spawn_blocking(move || load_again(from.as_deref())).await;
+            let outcome = match loaded.map_err(anyhow::Error::from).flatten() {
                 Ok(config) => {
                     let taken = reloader.reload(Settings::of(&config)).await;
                     taken.map(|()| untaken(&running, &config)).map_err(anyhow::Error::from)
@@ -110,6 +117,16 @@ pub fn reload_on_hangup(
         }
     });
     Ok(())
+}
+
+/// As at the start; but a file with nothing in it is one that is being written.
+fn load_again(path: Option<&Path>) -> anyhow::Result<Config> {
+    if let Some(path) = path
+        && std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty())
+    {
+        anyhow::bail!("{} is empty", path.display());
+    }
+    super::load(path)
 }
 
 fn untaken(running: &Config, config: &Config) -> Vec<String> {

@@ -55,6 +55,8 @@ const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 const PUT_RIGHT: &str = "put right what is said of the store: it goes on by itself; where keys were evicted, give it \
                          memory and empty it, or rebuild";
+/// How long the consumer may be in no group while brokers answer: after an outage it is back within seconds.
+const OUTSIDE_MAX: Duration = Duration::from_secs(20);
 /// How long a claim waits for decisions that are there and not followed yet.
 const FOLLOWED_MAX: Duration = Duration::from_secs(5);
 
@@ -287,8 +289,9 @@ pub async fn start(
     let bounds = poller::Bounds {
         batch_records_max: config.projector.batch_records_max,
         queue_bytes_max: config.projector.queue_bytes_max,
+        outside_max: OUTSIDE_MAX,
     };
-    let thread = poller::spawn(&cluster, supervisor, bounds, prepared, stop.clone())?;
+    let thread = poller::spawn(&cluster, supervisor, bounds, shared.watched.clone(), prepared, stop.clone())?;
     tokio::spawn(watch_store(Arc::clone(&shared), stop.clone()));
     standing.joined.store(true, Ordering::Relaxed);
     Ok(Projector { generation, stop, thread, retired })
@@ -400,6 +403,21 @@ async fn give_birth(store: &dyn WriteStore, decisions: &Decisions) -> Result<(),
     if let Some(serving) = decisions.serving() {
         store.activate(None, serving).await?;
     }
+    point_to_what_is_fed(store, decisions).await
+}
+
+/// A store that is back from before a switch points readers to a generation that was retired since, which nobody feeds.
+async fn point_to_what_is_fed(store: &dyn WriteStore, decisions: &Decisions) -> Result<(), StoreError> {
+    if let (Some(active), Some(serving)) = (store.active().await?, decisions.serving())
+        && decisions.retired.contains_key(&active)
+        && store.activate(Some(active), serving).await?
+    {
+        tracing::warn!(
+            retired = active.0,
+            serving = serving.0,
+            "readers were pointed to a retired generation"
+        );
+    }
     Ok(())
 }
 
@@ -432,7 +450,12 @@ async fn watch_store(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(STORE_CHECK_EVERY) => {}
         }
-        match shared.store.trust(shared.generation).await {
+        let known = Arc::clone(&shared.decisions.borrow());
+        let looked = async {
+            shared.store.trust(shared.generation).await?;
+            point_to_what_is_fed(shared.store.as_ref(), &known).await
+        };
+        match looked.await {
             Ok(()) => {
                 if shared.trouble.swap(None).is_some() {
                     tracing::info!("the store is to be believed again: every partition is looked at again");

@@ -20,14 +20,17 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Message},
+    statistics::Statistics,
     types::RDKafkaRespErr,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Cluster,
     batch::{self, Batch},
     queue::{self, Room},
+    watch::Watched,
 };
 use crate::domain::{Offset, PartitionId};
 
@@ -42,6 +45,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 /// How long the broker may take to name the ends of what is assigned.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// An answer to others that is older says nothing of now.
+const ANSWERING: Duration = Duration::from_secs(3);
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// Who takes the records of the assigned partitions.
@@ -116,6 +121,8 @@ pub struct Bounds {
     pub batch_records_max: usize,
     /// Memory for batches that wait, over all partitions.
     pub queue_bytes_max: usize,
+    /// How long the client may be in no group while the brokers answer others.
+    pub outside_max: Duration,
 }
 
 /// What goes between the parts of the thread before it runs.
@@ -153,18 +160,61 @@ pub fn spawn(
     cluster: &Cluster,
     owner: Arc<dyn Owner>,
     bounds: Bounds,
+    watched: watch::Receiver<Watched>,
     prepared: Prepared,
     stop: CancellationToken,
 ) -> Result<JoinHandle<Result<(), KafkaError>>, KafkaError> {
     batch::hush_header_panics();
-    let changes = Arc::new(Mutex::new(Vec::new()));
-    let made_anew = Arc::new(AtomicBool::new(false));
-    let context = Context {
+    let mut poller = Poller {
+        member: Member::join(cluster, &owner)?,
         cluster: cluster.clone(),
-        owner: Arc::clone(&owner),
-        changes: Arc::clone(&changes),
-        made_anew: Arc::clone(&made_anew),
+        owner,
+        lanes: HashMap::new(),
+        bounds,
+        watched,
+        answering: None,
+        room: Room::new(bounds.queue_bytes_max),
+        commands: prepared.commands,
+        sought: HashMap::new(),
+        handle: prepared.handle,
+        committed_at: Instant::now(),
     };
+    std::thread::Builder::new()
+        .name("poller".to_owned())
+        .spawn(move || poller.run(&stop))
+        .map_err(|error| KafkaError::ClientCreation(format!("no thread for polling: {error}")))
+}
+
+/// A client in the group, and what it tells of itself.
+struct Member {
+    consumer: BaseConsumer<Context>,
+    told: Arc<Told>,
+}
+
+struct Told {
+    changes: Mutex<Vec<Change>>,
+    /// A topic has another id than when its records were polled: what comes now may be another log.
+    made_anew: AtomicBool,
+    /// Since when the client has been in no group.
+    outside: Mutex<Option<Instant>>,
+    /// Another client took its place: what it is told of partitions concerns nobody.
+    replaced: AtomicBool,
+}
+
+impl Member {
+    fn join(cluster: &Cluster, owner: &Arc<dyn Owner>) -> Result<Self, KafkaError> {
+        let told = Arc::new(Told {
+            changes: Mutex::new(Vec::new()),
+            made_anew: AtomicBool::new(false),
+            outside: Mutex::new(Some(Instant::now())),
+            replaced: AtomicBool::new(false),
+        });
+        let context = Context { cluster: cluster.clone(), owner: Arc::clone(owner), told: Arc::clone(&told) };
+        Ok(Member { consumer: consumer(cluster, context)?, told })
+    }
+}
+
+fn consumer(cluster: &Cluster, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
     let group = &cluster.settings().group;
     let mut client = cluster.client(&[
         ("group.id", group),
@@ -180,6 +230,8 @@ pub fn spawn(
         ("fetch.wait.max.ms", "100"),
         ("queued.min.messages", "50000"),
         ("queued.max.messages.kbytes", "65536"),
+        // They tell whether the client is in the group.
+        ("statistics.interval.ms", "1000"),
     ]);
     // What `Context::log` listens for is told in no other way.
     let debug = client.get("debug").map_or_else(|| "metadata".to_owned(), |own| format!("metadata,{own}"));
@@ -188,24 +240,7 @@ pub fn spawn(
     let topics: Vec<&str> =
         crate::domain::Topic::ALL.into_iter().map(|topic| cluster.topic_name(topic)).collect();
     consumer.subscribe(&topics)?;
-    let mut poller = Poller {
-        cluster: cluster.clone(),
-        consumer,
-        owner,
-        changes,
-        made_anew,
-        lanes: HashMap::new(),
-        bounds,
-        room: Room::new(bounds.queue_bytes_max),
-        commands: prepared.commands,
-        sought: HashMap::new(),
-        handle: prepared.handle,
-        committed_at: Instant::now(),
-    };
-    std::thread::Builder::new()
-        .name("poller".to_owned())
-        .spawn(move || poller.run(&stop))
-        .map_err(|error| KafkaError::ClientCreation(format!("no thread for polling: {error}")))
+    Ok(consumer)
 }
 
 #[derive(Clone, Copy)]
@@ -217,8 +252,7 @@ enum Change {
 struct Context {
     cluster: Cluster,
     owner: Arc<dyn Owner>,
-    changes: Arc<Mutex<Vec<Change>>>,
-    made_anew: Arc<AtomicBool>,
+    told: Arc<Told>,
 }
 
 impl ClientContext for Context {
@@ -227,13 +261,24 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // The first id of a topic replaces the zero one.
         if message.contains("changed id from") && !message.contains(NO_TOPIC_ID) {
-            self.made_anew.store(true, Ordering::Release);
+            self.told.made_anew.store(true, Ordering::Release);
         }
         super::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         super::tell(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let Some(group) = statistics.cgrp else { return };
+        let inside = group.state == "up" && group.join_state != "init";
+        let mut outside = self.told.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        if inside {
+            *outside = None;
+        } else {
+            outside.get_or_insert_with(Instant::now);
+        }
     }
 }
 
@@ -246,6 +291,10 @@ impl ConsumerContext for Context {
         partitions: &mut TopicPartitionList,
     ) {
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        if self.told.replaced.load(Ordering::Acquire) {
+            drop(if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() });
+            return;
+        }
         let ids = self.ids(partitions);
         let result = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.note(ids.iter().map(|id| Change::Assigned(*id)));
@@ -317,17 +366,18 @@ impl Context {
     }
 
     fn note(&self, changes: impl Iterator<Item = Change>) {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).extend(changes);
+        self.told.changes.lock().unwrap_or_else(PoisonError::into_inner).extend(changes);
     }
 }
 
 struct Poller {
     cluster: Cluster,
-    consumer: BaseConsumer<Context>,
+    member: Member,
     owner: Arc<dyn Owner>,
-    changes: Arc<Mutex<Vec<Change>>>,
-    /// A topic has another id than when its records were polled: what comes now may be another log.
-    made_anew: Arc<AtomicBool>,
+    /// What other clients of this process hear from the brokers.
+    watched: watch::Receiver<Watched>,
+    /// Since when they have heard without a break.
+    answering: Option<Instant>,
     lanes: HashMap<PartitionId, Lane>,
     bounds: Bounds,
     room: Arc<Room>,
@@ -355,6 +405,7 @@ impl Poller {
     fn run(&mut self, stop: &CancellationToken) -> Result<(), KafkaError> {
         while !stop.is_cancelled() {
             self.handle.rounds.fetch_add(1, Ordering::Relaxed);
+            self.join_again_if_outside()?;
             self.hold_if_made_anew();
             self.obey();
             self.unpark();
@@ -362,8 +413,8 @@ impl Poller {
             let all = self.hand_over_to_idle();
             self.hand_over_positions();
             self.commit_progress(CommitMode::Async);
-            if let Some(result) = self.consumer.poll(if all { IDLE_POLL } else { BUSY_POLL })
-                && !self.made_anew.load(Ordering::Acquire)
+            if let Some(result) = self.member.consumer.poll(if all { IDLE_POLL } else { BUSY_POLL })
+                && !self.member.told.made_anew.load(Ordering::Acquire)
             {
                 let full = Self::take(&self.cluster, self.bounds, &mut self.lanes, &self.owner, result)?;
                 if let Some(id) = full {
@@ -376,15 +427,47 @@ impl Poller {
         self.owner.revoke(&ids, false);
         self.commit_progress(CommitMode::Sync);
         self.lanes.clear();
-        self.consumer.unsubscribe();
+        self.member.consumer.unsubscribe();
         Ok(())
+    }
+
+    /// A client that lost all its brokers may not find back, and says nothing: where others have been answered for a
+    /// while and it is in no group all the same, another one takes its place.
+    fn join_again_if_outside(&mut self) -> Result<(), KafkaError> {
+        let heard = self.watched.borrow().ends.values().map(|end| end.asked).max();
+        if heard.is_none_or(|heard| heard.elapsed() > ANSWERING) {
+            self.answering = None;
+            return Ok(());
+        }
+        let answering = self.answering.get_or_insert_with(Instant::now).elapsed();
+        let outside = *self.member.told.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        let outside = outside.map_or(Duration::ZERO, |since| since.elapsed());
+        if answering.min(outside) < self.bounds.outside_max {
+            return Ok(());
+        }
+        tracing::warn!(
+            "brokers answer, and the client has found no way back to its group: another takes its place"
+        );
+        let before = std::mem::replace(&mut self.member, Member::join(&self.cluster, &self.owner)?);
+        before.told.replaced.store(true, Ordering::Release);
+        // Whoever is in no group has lost what it had.
+        let ids: Vec<PartitionId> = self.lanes.keys().copied().collect();
+        self.owner.revoke(&ids, true);
+        self.lanes.clear();
+        self.sought.clear();
+        // To close it takes as long as it waits for its group.
+        std::thread::Builder::new()
+            .name("replaced".to_owned())
+            .spawn(move || drop(before))
+            .map(drop)
+            .map_err(|error| KafkaError::ClientCreation(format!("no thread to close a client: {error}")))
     }
 
     /// Takes what is prefetched, up to a round's worth: seeks and rebalances are not to wait for long.
     fn poll_available(&mut self) -> Result<(), KafkaError> {
         for _ in 0..10_000 {
-            let Some(result) = self.consumer.poll(Duration::ZERO) else { break };
-            if self.made_anew.load(Ordering::Acquire) {
+            let Some(result) = self.member.consumer.poll(Duration::ZERO) else { break };
+            if self.member.told.made_anew.load(Ordering::Acquire) {
                 break;
             }
             let full = Self::take(&self.cluster, self.bounds, &mut self.lanes, &self.owner, result)?;
@@ -466,7 +549,7 @@ impl Poller {
             std::thread::sleep(Duration::from_micros(200));
         }
         lane.parked.push_back(batch);
-        if let Err(error) = self.consumer.pause(&self.cluster.list([id])) {
+        if let Err(error) = self.member.consumer.pause(&self.cluster.list([id])) {
             tracing::warn!(%error, partition = %id, "pausing a blocked partition");
         }
     }
@@ -484,7 +567,7 @@ impl Poller {
             }
             if lane.parked.is_empty()
                 && lane.claim.is_some()
-                && let Err(error) = self.consumer.resume(&self.cluster.list([*id]))
+                && let Err(error) = self.member.consumer.resume(&self.cluster.list([*id]))
             {
                 tracing::warn!(%error, partition = %id, "resuming a blocked partition");
             }
@@ -493,8 +576,8 @@ impl Poller {
 
     /// After an empty poll the position has passed the markers of transactions: the fold follows.
     fn hand_over_positions(&mut self) {
-        let Ok(positions) = self.consumer.position() else { return };
-        if self.made_anew.load(Ordering::Acquire) {
+        let Ok(positions) = self.member.consumer.position() else { return };
+        if self.member.told.made_anew.load(Ordering::Acquire) {
             return;
         }
         for element in positions.elements() {
@@ -518,13 +601,13 @@ impl Poller {
 
     /// Delivers nothing until the owners have looked at the log again.
     fn hold_if_made_anew(&mut self) {
-        if self.made_anew.swap(false, Ordering::AcqRel) {
+        if self.member.told.made_anew.swap(false, Ordering::AcqRel) {
             self.sought.clear();
             tracing::warn!("a topic has another id than before: every partition is looked at again");
             for lane in self.lanes.values_mut() {
                 lane.hold();
             }
-            if let Err(error) = self.consumer.pause(&self.cluster.list(self.lanes.keys().copied())) {
+            if let Err(error) = self.member.consumer.pause(&self.cluster.list(self.lanes.keys().copied())) {
                 tracing::warn!(%error, "holding every partition");
             }
             self.owner.suspect();
@@ -541,7 +624,7 @@ impl Poller {
                     self.sought.remove(&id);
                     if let Some(lane) = self.lanes.get_mut(&id) {
                         lane.hold();
-                        if let Err(error) = self.consumer.pause(&self.cluster.list([id])) {
+                        if let Err(error) = self.member.consumer.pause(&self.cluster.list([id])) {
                             tracing::warn!(%error, partition = %id, "holding a partition");
                         }
                     }
@@ -558,9 +641,10 @@ impl Poller {
         lane.hold();
         let topic = self.cluster.topic_name(id.topic);
         let sought = self
+            .member
             .consumer
             .seek(topic, id.partition, KafkaOffset::Offset(offset.0), Duration::from_secs(1))
-            .and_then(|()| self.consumer.resume(&self.cluster.list([id])));
+            .and_then(|()| self.member.consumer.resume(&self.cluster.list([id])));
         match sought {
             Ok(()) => {
                 lane.claim = Some(claim);
@@ -576,7 +660,8 @@ impl Poller {
     }
 
     fn adopt_changes(&mut self) {
-        let changes = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        let changes =
+            std::mem::take(&mut *self.member.told.changes.lock().unwrap_or_else(PoisonError::into_inner));
         for change in changes {
             match change {
                 Change::Assigned(id) => {
@@ -622,7 +707,7 @@ impl Poller {
             }
         }
         if list.count() > 0
-            && let Err(error) = self.consumer.commit(&list, mode)
+            && let Err(error) = self.member.consumer.commit(&list, mode)
         {
             tracing::debug!(%error, "kafka's committed offsets were not updated");
         }
@@ -646,12 +731,12 @@ mod tests {
     use futures::FutureExt as _;
     use rdkafka::{
         ClientConfig,
-        mocking::MockCluster,
-        producer::{BaseProducer, BaseRecord, Producer as _},
+        mocking::{MockCluster, MockCoordinator},
+        producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
     };
 
     use super::*;
-    use crate::{config, domain::Topic};
+    use crate::{config, domain::Topic, source::watch::End};
 
     const LEDGER: PartitionId = PartitionId { topic: Topic::Ledger, partition: 0 };
 
@@ -659,6 +744,7 @@ mod tests {
     struct Hasty {
         poller: Handle,
         assigned: Mutex<Option<queue::Receiver>>,
+        lost: AtomicBool,
     }
 
     impl Owner for Hasty {
@@ -669,33 +755,78 @@ mod tests {
             }
         }
 
-        fn revoke(&self, _: &[PartitionId], _: bool) {}
+        fn revoke(&self, ids: &[PartitionId], lost: bool) {
+            if lost && ids.contains(&LEDGER) {
+                *self.assigned.lock().unwrap() = None;
+                self.lost.store(true, Ordering::Relaxed);
+            }
+        }
 
         fn suspect(&self) {}
     }
 
+    /// Ten records, and a thread that polls for an owner that claims at once.
+    struct World {
+        broker: MockCluster<'static, DefaultProducerContext>,
+        owner: Arc<Hasty>,
+        watched: watch::Sender<Watched>,
+        stop: CancellationToken,
+        polling: JoinHandle<Result<(), KafkaError>>,
+    }
+
+    impl World {
+        fn new(
+            brokers: i32,
+            outside_max: Duration,
+            before: impl FnOnce(&MockCluster<'_, DefaultProducerContext>),
+        ) -> Self {
+            let broker = MockCluster::new(brokers).unwrap();
+            let settings = config::Kafka { brokers: broker.bootstrap_servers(), ..config::Kafka::default() };
+            for topic in [&settings.ledger_topic, &settings.payment_topic] {
+                broker.create_topic(topic, 1, 1).unwrap();
+                broker.partition_leader(topic, 0, Some(1)).unwrap();
+            }
+            let mut client = ClientConfig::new();
+            let producer: BaseProducer = client.set("bootstrap.servers", &settings.brokers).create().unwrap();
+            for n in 0..10 {
+                let payload = format!("{n}");
+                producer.send(BaseRecord::<(), _>::to(&settings.ledger_topic).payload(&payload)).unwrap();
+            }
+            producer.flush(Duration::from_secs(10)).unwrap();
+            before(&broker);
+
+            let (poller, prepared) = prepare();
+            let owner = Arc::new(Hasty { poller, assigned: Mutex::new(None), lost: AtomicBool::new(false) });
+            let bounds = Bounds { batch_records_max: 500, queue_bytes_max: 1 << 20, outside_max };
+            let (stop, watched) = (CancellationToken::new(), watch::Sender::new(Watched::default()));
+            let cluster = Cluster::new(settings);
+            let polling =
+                spawn(&cluster, owner.clone(), bounds, watched.subscribe(), prepared, stop.clone()).unwrap();
+            World { broker, owner, watched, stop, polling }
+        }
+
+        /// What was delivered since.
+        fn delivered(&self) -> Vec<i64> {
+            let (mut delivered, mut assigned) = (Vec::new(), self.owner.assigned.lock().unwrap());
+            while let Some(Some(batch)) = assigned.as_mut().and_then(|batches| batches.recv().now_or_never())
+            {
+                delivered.extend(batch.keys().map(|(offset, _)| offset.0));
+            }
+            delivered
+        }
+
+        fn end(self) {
+            self.stop.cancel();
+            self.polling.join().unwrap().unwrap();
+        }
+    }
+
     #[test]
     fn a_claim_that_is_quicker_than_the_broker_gets_what_it_asked_for() {
-        let broker = MockCluster::new(1).unwrap();
-        let settings = config::Kafka { brokers: broker.bootstrap_servers(), ..config::Kafka::default() };
-        for topic in [&settings.ledger_topic, &settings.payment_topic] {
-            broker.create_topic(topic, 1, 1).unwrap();
-        }
-        let mut client = ClientConfig::new();
-        let producer: BaseProducer = client.set("bootstrap.servers", &settings.brokers).create().unwrap();
-        for n in 0..10 {
-            let payload = format!("{n}");
-            producer.send(BaseRecord::<(), _>::to(&settings.ledger_topic).payload(&payload)).unwrap();
-        }
-        producer.flush(Duration::from_secs(10)).unwrap();
-        broker.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
-
-        let (handle, prepared) = prepare();
-        let owner = Arc::new(Hasty { poller: handle, assigned: Mutex::new(None) });
-        let bounds = Bounds { batch_records_max: 500, queue_bytes_max: 1 << 20 };
-        let stop = CancellationToken::new();
-        let cluster = Cluster::new(settings);
-        let polling = spawn(&cluster, owner.clone(), bounds, prepared, stop.clone()).unwrap();
+        let slow = |broker: &MockCluster<'_, DefaultProducerContext>| {
+            broker.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
+        };
+        let world = World::new(1, Duration::MAX, slow);
         let mut delivered = Vec::new();
         // After the first ones, long enough for an answer to come and for what it would undo to be fetched.
         let (began, mut first) = (Instant::now(), None::<Instant>);
@@ -703,15 +834,39 @@ mod tests {
             first.elapsed() < Duration::from_secs(3)
         }) {
             std::thread::sleep(Duration::from_millis(20));
-            let mut assigned = owner.assigned.lock().unwrap();
-            while let Some(Some(batch)) = assigned.as_mut().and_then(|batches| batches.recv().now_or_never())
-            {
-                delivered.extend(batch.keys().map(|(offset, _)| offset.0));
+            let more = world.delivered();
+            if !more.is_empty() {
                 first.get_or_insert_with(Instant::now);
             }
+            delivered.extend(more);
         }
-        stop.cancel();
-        polling.join().unwrap().unwrap();
+        world.end();
         assert_eq!(delivered, [5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_client_that_stays_outside_its_group_while_brokers_answer_is_replaced() {
+        let world = World::new(2, Duration::from_secs(2), |broker| {
+            broker.coordinator(MockCoordinator::Group("balance-projector".to_owned()), 2).unwrap();
+        });
+        let eventually = |what: &str, reached: &dyn Fn() -> bool| {
+            let began = Instant::now();
+            while !reached() {
+                assert!(began.elapsed() < Duration::from_mins(2), "{what}");
+                std::thread::sleep(Duration::from_millis(100));
+                let end = End { offset: Offset(10), asked: Instant::now() };
+                world.watched.send_modify(|watched| {
+                    watched.ends.insert(LEDGER, end);
+                });
+            }
+        };
+        let all = || world.delivered() == [5, 6, 7, 8, 9];
+        eventually("the first client delivers", &all);
+        // The group's broker is gone for good; the one with the records answers.
+        world.broker.broker_down(2).unwrap();
+        eventually("what it had is lost", &|| world.owner.lost.load(Ordering::Relaxed));
+        world.broker.coordinator(MockCoordinator::Group("balance-projector".to_owned()), 1).unwrap();
+        eventually("another client delivers", &all);
+        world.end();
     }
 }

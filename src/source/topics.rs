@@ -207,7 +207,8 @@ async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, To
         let resource = answer.map_err(|code| failed(KafkaError::AdminOp(code)))?;
         found = resource.get(key).and_then(|entry| entry.value.clone()).or(found);
     }
-    Ok(found.unwrap_or_default())
+    // A topic that was made a moment ago may have no settings yet.
+    found.ok_or_else(|| failed(KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition)))
 }
 
 fn admin(cluster: &Cluster) -> Result<AdminClient<Quiet>, KafkaError> {

@@ -645,6 +645,13 @@ fn a_retired_generation_is_let_go_of_and_deleted_while_readers_read_on() {
     deployed.holds_the_whole_log(TWO);
     let gone = deployed.command(1, &["rebuild", "rollback", "--yes", "--as", "jana"]);
     assert!(gone.contains("generation 1 was retired by jana"), "{gone}");
+    // The store comes back from before the switch: nobody feeds what its pointer names.
+    deployed.redis.command::<()>(&["SET", "{bp}:active", "1"]);
+    eventually(WITHIN, || {
+        let answer = http::account(product.views, WATCHED).map_err(|e| e.to_string())?;
+        if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+    deployed.becomes(TWO, "served");
     assert!(product.stop().success());
 }
 

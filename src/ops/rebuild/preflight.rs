@@ -51,6 +51,8 @@ pub(super) async fn look(
     parameters: &Parameters,
     origin: &Origin,
 ) -> anyhow::Result<Preflight> {
+    // Before the log's ends: what is folded meanwhile lies behind them.
+    let live = console.live().await?;
     let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
     let mut faults = Vec::new();
     let mut stretches = Vec::new();
@@ -84,7 +86,6 @@ pub(super) async fn look(
     }
     // Without a served one there is nothing to predict from.
     let model = served.map_or(Generation(0), |served| served.generation);
-    let live = console.live().await?;
     let footprint = console.store.footprint(model).await.context("the store's memory")?;
     faults.extend(no_room(footprint));
     if !faults.is_empty() {

@@ -291,7 +291,7 @@ impl Core {
     }
 
     /// Accounts by plain commands in one transaction: which accounts a customer owes on is known to a script alone,
-    /// but a script costs several times as much. `None` where one of them may be on hold.
+    /// but a script costs several times as much. `None` where one of them may be on hold, or the store is full.
     async fn call_plainly(
         &self,
         pointer: &str,
@@ -314,7 +314,11 @@ impl Core {
             transaction.arg(keys.account_quarantine(id));
         }
         transaction.cmd("EXEC");
-        let replies = self.link.call_all(&transaction).await?;
+        let replies = match self.link.call_all(&transaction).await {
+            // A full store refuses transactions, also those that write nothing; not so scripts.
+            Err(StoreError::Transient { reason }) if reason.starts_with("OOM ") => return Ok(None),
+            replies => replies?,
+        };
         let [named, held, cells, marked] = parts(replies.into_iter().next_back().unwrap_or(Value::Nil))?;
         let named = generation(named)?;
         if named != Some(at) {

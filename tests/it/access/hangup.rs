@@ -98,9 +98,18 @@ fn a_hangup_takes_what_the_file_says_by_now_and_a_wrong_file_changes_nothing() {
     process.signal(Signal::Hangup);
     said("keys=\"projector.heartbeat_ms\"");
 
+    // One that is just being written, one whose hashes cannot be verified, one that is no configuration.
+    std::fs::write(&file, "\n").expect("a file");
+    process.signal(Signal::Hangup);
+    said("config.toml is empty");
+    becomes(two, 503);
+    configuration(&file, &server.url(), (views, admin), "two", &hash.replace("argon2id", "argon2xx"));
+    process.signal(Signal::Hangup);
+    said("api.users[0].password_hash");
+    becomes(two, 503);
     std::fs::write(&file, "nonsense").expect("a file");
     process.signal(Signal::Hangup);
-    said("nothing is reloaded: what was in force goes on");
+    said("TOML");
     becomes(two, 503);
     stop.store(true, Ordering::Relaxed);
     assert!(asking.join().expect("every request got an answer") > 0);

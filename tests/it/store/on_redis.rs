@@ -299,6 +299,28 @@ async fn customers_that_are_read_together_get_their_own_accounts() {
 }
 
 #[tokio::test]
+async fn a_full_redis_is_read_and_not_written() {
+    let store = Fixture::redis();
+    let from = store.claimed(L0, OURS).await;
+    let mut commit = step(L0, from);
+    commit.cells = vec![cell("a1", "v1", true)];
+    store.commit(&commit).await.unwrap();
+    store.activate(None, G1).await.unwrap();
+    let read = async || store.account(&account("a1")).await.map(|read| read.and_then(|read| read.cell));
+    let held = Ok(Some(Bytes::from("v1")));
+    assert_eq!(read().await, held);
+    store.server().command::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..20 {
+        assert_eq!(read().await, held);
+    }
+    let next = step(L0, after(&commit));
+    transient(&store.commit(&next).await);
+    store.server().command::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(store.commit(&next).await, Ok(()));
+    assert_eq!(read().await, held);
+}
+
+#[tokio::test]
 async fn a_commit_waits_for_its_turn_and_keeps_it_no_longer_than_the_store_takes() {
     let fixture = Fixture::redis();
     let turns = Arc::new(Semaphore::new(1));
