@@ -59,7 +59,7 @@ pub enum GenerationError {
     /// A setting differs from what the generation was born with.
     #[error(
         "generation {generation} was born with {what} = {born}, this process has {found}: put it back, or \
-         rebuild into a new generation"
+         rebuild into a generation of another number (`rebuild start --generation N`)"
     )]
     Pinned {
         /// Which one.
