@@ -34,6 +34,9 @@ use crate::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a follower makes sure that it still hears of new decisions, and how long the broker may take.
+const LOOKED_AFTER_EVERY: Duration = Duration::from_secs(10);
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// A record of the decisions topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -404,13 +407,26 @@ pub fn follow(
     cluster: &Cluster,
     stop: CancellationToken,
 ) -> Result<(watch::Receiver<Arc<Decisions>>, JoinHandle<()>), DecisionsError> {
-    let mut follower = Follower::start(cluster)?;
+    let cluster = cluster.clone();
+    let mut follower = Follower::start(&cluster)?;
     let (sender, receiver) = watch::channel(Arc::new(follower.decisions.clone()));
     let thread = std::thread::Builder::new().name("decisions".to_owned());
     let join = thread
         .spawn(move || {
             let away = Seldom::default();
+            let mut looked = Instant::now();
             while !stop.is_cancelled() {
+                if looked.elapsed() > LOOKED_AFTER_EVERY {
+                    // A client that lost all its brokers may not find back, and says nothing: another one follows then.
+                    if !follower.hears()
+                        && let Ok(another) = Follower::start(&cluster)
+                    {
+                        let before = std::mem::replace(&mut follower, another);
+                        crate::source::discard(before.consumer);
+                        drop(sender.send(Arc::new(follower.decisions.clone())));
+                    }
+                    looked = Instant::now();
+                }
                 match follower.poll() {
                     Ok(changed) => {
                         away.end();
@@ -475,6 +491,11 @@ impl Follower {
             }
         }
         Ok(follower)
+    }
+
+    /// Whether the broker answers this client.
+    fn hears(&self) -> bool {
+        self.consumer.fetch_watermarks(&self.topic, 0, HEARD_WITHIN).is_ok()
     }
 
     /// Waits a moment for the next record; whether there was one.

@@ -25,7 +25,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use prometheus_client::registry::Registry;
 use rdkafka::error::KafkaError;
 use siphasher::sip::SipHasher13;
@@ -49,6 +49,7 @@ use crate::{
         watch::{self as watermarks, Watched},
     },
     store::{Generation, Halt, PartitionState, StoreError, WriteStore},
+    telemetry::Seldom,
 };
 
 const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
@@ -70,7 +71,9 @@ struct Shared {
     settings: config::Projector,
     poller: Handle,
     producer: Producer,
-    inquirer: Arc<Inquirer>,
+    inquirer: ArcSwap<Inquirer>,
+    /// Of questions that were not answered.
+    unanswered: Seldom,
     watched: watch::Receiver<Watched>,
     /// What operators decided, as far as it is known by now.
     decisions: watch::Receiver<Arc<Decisions>>,
@@ -119,11 +122,18 @@ impl Shared {
     }
 
     async fn watermarks(&self, id: PartitionId) -> Result<(i64, i64), KafkaError> {
-        let (cluster, inquirer) = (self.cluster.clone(), Arc::clone(&self.inquirer));
+        let (cluster, inquirer) = (self.cluster.clone(), self.inquirer.load_full());
         let asked = tokio::task::spawn_blocking(move || {
             crate::source::watermarks(&cluster, &inquirer, id, Duration::from_secs(5))
         });
-        asked.await.unwrap_or(Err(KafkaError::Canceled))
+        let answer = asked.await.unwrap_or(Err(KafkaError::Canceled));
+        if answer.is_ok() {
+            self.unanswered.end();
+        } else if self.unanswered.is_due() {
+            // A client that lost all its brokers may not find back.
+            self.inquirer.store(Arc::new(self.cluster.inquirer("read_uncommitted")?));
+        }
+        answer
     }
 
     fn trouble(&self) -> Option<Halt> {
@@ -271,7 +281,8 @@ pub async fn start(
         settings: config.projector.clone(),
         poller: handle,
         producer,
-        inquirer,
+        inquirer: ArcSwap::new(inquirer),
+        unanswered: Seldom::default(),
         watched,
         decisions: followed,
         trouble,

@@ -68,6 +68,14 @@ fn tell(error: &KafkaError, reason: &str) {
     }
 }
 
+/// Lets go of a client that may have lost its brokers for good: to close it takes as long as it waits for them.
+pub(crate) fn discard<C: Send + 'static>(client: C) {
+    let closing = std::thread::Builder::new().name("replaced".to_owned()).spawn(move || drop(client));
+    if let Err(error) = closing {
+        tracing::warn!(%error, "a client was closed while others waited");
+    }
+}
+
 /// Whether an error says no more than that brokers do not answer.
 fn is_away(error: &KafkaError) -> bool {
     matches!(

@@ -455,12 +455,8 @@ impl Poller {
         self.owner.revoke(&ids, true);
         self.lanes.clear();
         self.sought.clear();
-        // To close it takes as long as it waits for its group.
-        std::thread::Builder::new()
-            .name("replaced".to_owned())
-            .spawn(move || drop(before))
-            .map(drop)
-            .map_err(|error| KafkaError::ClientCreation(format!("no thread to close a client: {error}")))
+        super::discard(before);
+        Ok(())
     }
 
     /// Takes what is prefetched, up to a round's worth: seeks and rebalances are not to wait for long.

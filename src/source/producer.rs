@@ -1,9 +1,10 @@
 //! Acknowledged writes to Kafka: dead letters and decisions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use rdkafka::{
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer as _},
     util::Timeout,
@@ -27,13 +28,19 @@ pub struct Outgoing {
 /// A producer whose writes count once every replica in sync has them.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer<Quiet>,
+    cluster: Cluster,
+    inner: Arc<ArcSwap<FutureProducer<Quiet>>>,
 }
 
 impl Producer {
     /// An idempotent producer.
     pub fn new(cluster: &Cluster) -> Result<Self, KafkaError> {
-        let inner = cluster
+        let inner = Arc::new(ArcSwap::from_pointee(Self::client(cluster)?));
+        Ok(Producer { cluster: cluster.clone(), inner })
+    }
+
+    fn client(cluster: &Cluster) -> Result<FutureProducer<Quiet>, KafkaError> {
+        cluster
             .client(&[
                 ("enable.idempotence", "true"),
                 ("acks", "all"),
@@ -44,8 +51,7 @@ impl Producer {
                 // The broker decides what is too large; the client is not to refuse before it.
                 ("message.max.bytes", "100000000"),
             ])
-            .create_with_context(Quiet)?;
-        Ok(Producer { inner })
+            .create_with_context(Quiet)
     }
 
     /// Writes a record and waits until it is acknowledged.
@@ -62,11 +68,27 @@ impl Producer {
             outgoing = outgoing.payload(value);
         }
         let queue_timeout = Timeout::After(Duration::from_secs(30));
-        self.inner.send(outgoing, queue_timeout).await.map(drop).map_err(|(error, _)| error)
+        let client = self.inner.load_full();
+        let sent = client.send(outgoing, queue_timeout).await;
+        if let Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut), _)) = &sent {
+            self.replace(client);
+        }
+        sent.map(drop).map_err(|(error, _)| error)
+    }
+
+    /// A client that lost all its brokers may not find back: the next record is written by another one.
+    fn replace(&self, lost: Arc<FutureProducer<Quiet>>) {
+        match Self::client(&self.cluster) {
+            Ok(another) => {
+                drop(self.inner.compare_and_swap(&lost, Arc::new(another)));
+                super::discard(lost);
+            }
+            Err(error) => tracing::debug!(%error, "no other client"),
+        }
     }
 
     /// Waits until everything written is acknowledged or given up.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.inner.flush(timeout)
+        self.inner.load().flush(timeout)
     }
 }

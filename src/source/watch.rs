@@ -19,6 +19,9 @@ use crate::{
     telemetry::Seldom,
 };
 
+/// After so many questions without an answer another client asks: one that lost all its brokers may not find back.
+const REPLACED_AFTER: u32 = 20;
+
 /// An end of the log, and when the broker was asked for it.
 #[derive(Debug, Clone, Copy)]
 pub struct End {
@@ -110,6 +113,12 @@ impl Watcher {
         let asked = Instant::now();
         let answer = self.inquirer.offsets_for_times(list, Duration::from_secs(1));
         self.note(answer.as_ref().err());
+        if self.failed > 0 && self.failed.is_multiple_of(REPLACED_AFTER) {
+            match self.cluster.inquirer("read_uncommitted") {
+                Ok(another) => super::discard(std::mem::replace(&mut self.inquirer, another)),
+                Err(error) => tracing::debug!(%error, "no other client"),
+            }
+        }
         match answer {
             Ok(answer) => sender.send_modify(|watched| {
                 for element in answer.elements() {
