@@ -405,7 +405,7 @@ impl Poller {
     fn run(&mut self, stop: &CancellationToken) -> Result<(), KafkaError> {
         while !stop.is_cancelled() {
             self.handle.rounds.fetch_add(1, Ordering::Relaxed);
-            self.join_again_if_outside()?;
+            self.join_again_if_outside();
             self.hold_if_made_anew();
             self.obey();
             self.unpark();
@@ -433,22 +433,29 @@ impl Poller {
 
     /// A client that lost all its brokers may not find back, and says nothing: where others have been answered for a
     /// while and it is in no group all the same, another one takes its place.
-    fn join_again_if_outside(&mut self) -> Result<(), KafkaError> {
+    fn join_again_if_outside(&mut self) {
         let heard = self.watched.borrow().ends.values().map(|end| end.asked).max();
         if heard.is_none_or(|heard| heard.elapsed() > ANSWERING) {
             self.answering = None;
-            return Ok(());
+            return;
         }
         let answering = self.answering.get_or_insert_with(Instant::now).elapsed();
         let outside = *self.member.told.outside.lock().unwrap_or_else(PoisonError::into_inner);
         let outside = outside.map_or(Duration::ZERO, |since| since.elapsed());
         if answering.min(outside) < self.bounds.outside_max {
-            return Ok(());
+            return;
         }
         tracing::warn!(
             "brokers answer, and the client has found no way back to its group: another takes its place"
         );
-        let before = std::mem::replace(&mut self.member, Member::join(&self.cluster, &self.owner)?);
+        let before = match Member::join(&self.cluster, &self.owner) {
+            Ok(another) => std::mem::replace(&mut self.member, another),
+            Err(error) => {
+                tracing::warn!(%error, "no other client could be made: it is tried again");
+                self.answering = None;
+                return;
+            }
+        };
         before.told.replaced.store(true, Ordering::Release);
         // Whoever is in no group has lost what it had.
         let ids: Vec<PartitionId> = self.lanes.keys().copied().collect();
@@ -456,7 +463,6 @@ impl Poller {
         self.lanes.clear();
         self.sought.clear();
         super::discard(before);
-        Ok(())
     }
 
     /// Takes what is prefetched, up to a round's worth: seeks and rebalances are not to wait for long.

@@ -40,7 +40,7 @@ const HSET_FIELDS_MAX: usize = 1_000;
 /// The store in Redis.
 pub struct RedisStore {
     prefix: String,
-    writer: Arc<Link>,
+    writer: Link,
     reader: read::Reader,
     scripts: Scripts,
     seen: trust::Seen,
@@ -83,11 +83,11 @@ impl RedisStore {
         let all = [&scripts.commit, &scripts.claim, &scripts.load, &scripts.activate, &scripts.beside];
         Ok(RedisStore {
             prefix: config.prefix.clone(),
-            writer: Arc::new(Link::new(
+            writer: Link::new(
                 config,
                 Duration::from_millis(config.write_timeout_ms),
                 all.into_iter().cloned().collect(),
-            )?),
+            )?,
             reader: read::Reader::new(config)?,
             scripts,
             seen: trust::Seen::default(),
@@ -96,8 +96,8 @@ impl RedisStore {
     }
 
     /// Sends no more commits than there are turns at the same time, of all partitions together, so that whoever else
-    /// uses this Redis comes in between. In which order they go is not certain, so a partition has one in flight at
-    /// most.
+    /// uses this Redis comes in between. They go in the order in which they are first polled, which those of one
+    /// partition rest on.
     #[must_use]
     pub fn in_turns(self, turns: Arc<Semaphore>) -> Self {
         RedisStore { turns: Some(turns), ..self }
@@ -261,19 +261,11 @@ impl RedisStore {
     async fn commit_at(&self, keys: &Keys, commit: &Commit) -> Result<(), StoreError> {
         let partition = commit.partition;
         let command = commit_command(&self.scripts.commit, keys, commit)?;
-        let answer = match &self.turns {
-            None => self.writer.call(&command).await?,
-            Some(turns) => {
-                let (turns, writer) = (Arc::clone(turns), Arc::clone(&self.writer));
-                // A task of its own: whoever asked folds on meanwhile, and would keep the turn until it looks again.
-                let sent = tokio::spawn(async move {
-                    let _turn = turns.acquire_owned().await.map_err(|_| unexpected())?;
-                    writer.call(&command).await
-                });
-                sent.await.map_err(|_| unexpected())??
-            }
+        let _turn = match &self.turns {
+            Some(turns) => Some(turns.acquire().await.map_err(|_| unexpected())?),
+            None => None,
         };
-        let Value::Int(code) = answer else { return Err(unexpected()) };
+        let Value::Int(code) = self.writer.call(&command).await? else { return Err(unexpected()) };
         match code {
             0 => Ok(()),
             1 => Err(StoreError::Missing { partition }),
