@@ -3,11 +3,15 @@
 //! Partitions are assigned paused: their owner claims them first, and then asks for a seek to where the
 //! checkpoint stands. Kafka's committed offsets feed lag tools and nothing else.
 
+mod member;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -15,17 +19,15 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Offset as KafkaOffset, TopicPartitionList,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol},
+    Offset as KafkaOffset, TopicPartitionList,
+    consumer::{CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Message},
-    statistics::Statistics,
-    types::RDKafkaRespErr,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::member::{Change, Member};
 use super::{
     Cluster,
     batch::{self, Batch},
@@ -41,10 +43,6 @@ const BUSY_POLL: Duration = Duration::from_millis(1);
 /// A full queue is waited for; past this the partition is paused, though it costs the prefetch.
 const BLOCKED_MAX: Duration = Duration::from_secs(1);
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// How librdkafka writes the zero id.
-const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
-/// How long the broker may take to name the ends of what is assigned.
-const ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// An answer to others that is older says nothing of now.
 const ANSWERING: Duration = Duration::from_secs(3);
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -183,191 +181,6 @@ pub fn spawn(
         .name("poller".to_owned())
         .spawn(move || poller.run(&stop))
         .map_err(|error| KafkaError::ClientCreation(format!("no thread for polling: {error}")))
-}
-
-/// A client in the group, and what it tells of itself.
-struct Member {
-    consumer: BaseConsumer<Context>,
-    told: Arc<Told>,
-}
-
-struct Told {
-    changes: Mutex<Vec<Change>>,
-    /// A topic has another id than when its records were polled: what comes now may be another log.
-    made_anew: AtomicBool,
-    /// Since when the client has been in no group.
-    outside: Mutex<Option<Instant>>,
-    /// Another client took its place: what it is told of partitions concerns nobody.
-    replaced: AtomicBool,
-}
-
-impl Member {
-    fn join(cluster: &Cluster, owner: &Arc<dyn Owner>) -> Result<Self, KafkaError> {
-        let told = Arc::new(Told {
-            changes: Mutex::new(Vec::new()),
-            made_anew: AtomicBool::new(false),
-            outside: Mutex::new(Some(Instant::now())),
-            replaced: AtomicBool::new(false),
-        });
-        let context = Context { cluster: cluster.clone(), owner: Arc::clone(owner), told: Arc::clone(&told) };
-        Ok(Member { consumer: consumer(cluster, context)?, told })
-    }
-}
-
-fn consumer(cluster: &Cluster, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
-    let group = &cluster.settings().group;
-    let mut client = cluster.client(&[
-        ("group.id", group),
-        ("partition.assignment.strategy", "cooperative-sticky"),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "error"),
-        ("isolation.level", "read_committed"),
-        ("session.timeout.ms", "10000"),
-        ("heartbeat.interval.ms", "1000"),
-        // The default waits a second once the prefetch is full.
-        ("fetch.queue.backoff.ms", "10"),
-        ("fetch.wait.max.ms", "100"),
-        ("queued.min.messages", "50000"),
-        ("queued.max.messages.kbytes", "65536"),
-        // They tell whether the client is in the group.
-        ("statistics.interval.ms", "1000"),
-    ]);
-    // What `Context::log` listens for is told in no other way.
-    let debug = client.get("debug").map_or_else(|| "metadata".to_owned(), |own| format!("metadata,{own}"));
-    client.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
-    let consumer: BaseConsumer<Context> = client.create_with_context(context)?;
-    let topics: Vec<&str> =
-        crate::domain::Topic::ALL.into_iter().map(|topic| cluster.topic_name(topic)).collect();
-    consumer.subscribe(&topics)?;
-    Ok(consumer)
-}
-
-#[derive(Clone, Copy)]
-enum Change {
-    Assigned(PartitionId),
-    Revoked(PartitionId),
-}
-
-struct Context {
-    cluster: Cluster,
-    owner: Arc<dyn Owner>,
-    told: Arc<Told>,
-}
-
-impl ClientContext for Context {
-    /// A topic that is deleted and made anew under its name raises no error: the client learns the new topic's id
-    /// and goes on in it at the old offset. It says so in a debug line alone, but before it fetches from there.
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // The first id of a topic replaces the zero one.
-        if message.contains("changed id from") && !message.contains(NO_TOPIC_ID) {
-            self.told.made_anew.store(true, Ordering::Release);
-        }
-        super::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        super::tell(&error, reason);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let Some(group) = statistics.cgrp else { return };
-        let inside = group.state == "up" && group.join_state != "init";
-        let mut outside = self.told.outside.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside {
-            *outside = None;
-        } else {
-            outside.get_or_insert_with(Instant::now);
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    // The default ignores errors and knows nothing of pausing.
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        event: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
-    ) {
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        if self.told.replaced.load(Ordering::Acquire) {
-            drop(if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() });
-            return;
-        }
-        let ids = self.ids(partitions);
-        let result = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.note(ids.iter().map(|id| Change::Assigned(*id)));
-            // No committed offset is asked for: the claim tells where to go on.
-            let at = Self::at_the_ends(consumer, partitions);
-            partitions
-                .set_all_offsets(KafkaOffset::Beginning)
-                .and_then(|()| {
-                    at.iter().try_for_each(|(topic, partition, end)| {
-                        partitions.set_partition_offset(topic, *partition, KafkaOffset::Offset(*end))
-                    })
-                })
-                .and_then(|()| {
-                    if cooperative {
-                        consumer.incremental_assign(partitions)
-                    } else {
-                        consumer.assign(partitions)
-                    }
-                })
-                .and_then(|()| consumer.pause(partitions))
-        } else {
-            self.owner.revoke(&ids, consumer.assignment_lost());
-            self.note(ids.iter().map(|id| Change::Revoked(*id)));
-            if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
-        };
-        match result {
-            Ok(()) => tracing::info!(?event, partitions = ids.len(), "rebalanced"),
-            Err(error) => tracing::error!(%error, ?event, "rebalancing failed"),
-        }
-    }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "kafka's committed offsets were not updated");
-        }
-    }
-}
-
-impl Context {
-    /// Where partitions rest until they are sought to their checkpoints: at the ends of the log, as offsets in so many
-    /// words. What lies at the end can be fetched before the pause takes hold; what was at 0 may be gone, and a client
-    /// that meets that refuses every seek. The logical beginning is a question to the broker, and an answer that comes
-    /// after the seek undoes it: it is left for those whose end is not told, and the fold finds out.
-    fn at_the_ends(
-        consumer: &BaseConsumer<Self>,
-        partitions: &TopicPartitionList,
-    ) -> Vec<(String, i32, i64)> {
-        let mut asked = partitions.clone();
-        if asked.set_all_offsets(KafkaOffset::End).is_err() {
-            return Vec::new();
-        }
-        let Ok(told) = consumer.offsets_for_times(asked, ENDS_WITHIN) else { return Vec::new() };
-        let ends = told.elements();
-        let end = ends.iter().filter_map(|told| match (told.error(), told.offset()) {
-            (Ok(()), KafkaOffset::Offset(end)) => Some((told.topic().to_owned(), told.partition(), end)),
-            _ => None,
-        });
-        end.collect()
-    }
-
-    fn ids(&self, list: &TopicPartitionList) -> Vec<PartitionId> {
-        list.elements()
-            .iter()
-            .filter_map(|element| {
-                let topic = self.cluster.topic(element.topic())?;
-                Some(PartitionId { topic, partition: element.partition() })
-            })
-            .collect()
-    }
-
-    fn note(&self, changes: impl Iterator<Item = Change>) {
-        self.told.changes.lock().unwrap_or_else(PoisonError::into_inner).extend(changes);
-    }
 }
 
 struct Poller {
@@ -725,150 +538,5 @@ impl Lane {
         self.claim = None;
         self.building = Batch::default();
         self.parked.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::FutureExt as _;
-    use rdkafka::{
-        ClientConfig,
-        mocking::{MockCluster, MockCoordinator},
-        producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
-    };
-
-    use super::*;
-    use crate::{config, domain::Topic, source::watch::End};
-
-    const LEDGER: PartitionId = PartitionId { topic: Topic::Ledger, partition: 0 };
-
-    /// Claims at once, at offset 5.
-    struct Hasty {
-        poller: Handle,
-        assigned: Mutex<Option<queue::Receiver>>,
-        lost: AtomicBool,
-    }
-
-    impl Owner for Hasty {
-        fn assign(&self, id: PartitionId, batches: queue::Receiver, _: Arc<Progress>) {
-            if id == LEDGER {
-                *self.assigned.lock().unwrap() = Some(batches);
-                self.poller.seek(id, 1, Offset(5));
-            }
-        }
-
-        fn revoke(&self, ids: &[PartitionId], lost: bool) {
-            if lost && ids.contains(&LEDGER) {
-                *self.assigned.lock().unwrap() = None;
-                self.lost.store(true, Ordering::Relaxed);
-            }
-        }
-
-        fn suspect(&self) {}
-    }
-
-    /// Ten records, and a thread that polls for an owner that claims at once.
-    struct World {
-        broker: MockCluster<'static, DefaultProducerContext>,
-        owner: Arc<Hasty>,
-        watched: watch::Sender<Watched>,
-        stop: CancellationToken,
-        polling: JoinHandle<Result<(), KafkaError>>,
-    }
-
-    impl World {
-        fn new(
-            brokers: i32,
-            outside_max: Duration,
-            before: impl FnOnce(&MockCluster<'_, DefaultProducerContext>),
-        ) -> Self {
-            let broker = MockCluster::new(brokers).unwrap();
-            let settings = config::Kafka { brokers: broker.bootstrap_servers(), ..config::Kafka::default() };
-            for topic in [&settings.ledger_topic, &settings.payment_topic] {
-                broker.create_topic(topic, 1, 1).unwrap();
-                broker.partition_leader(topic, 0, Some(1)).unwrap();
-            }
-            let mut client = ClientConfig::new();
-            let producer: BaseProducer = client.set("bootstrap.servers", &settings.brokers).create().unwrap();
-            for n in 0..10 {
-                let payload = format!("{n}");
-                producer.send(BaseRecord::<(), _>::to(&settings.ledger_topic).payload(&payload)).unwrap();
-            }
-            producer.flush(Duration::from_secs(10)).unwrap();
-            before(&broker);
-
-            let (poller, prepared) = prepare();
-            let owner = Arc::new(Hasty { poller, assigned: Mutex::new(None), lost: AtomicBool::new(false) });
-            let bounds = Bounds { batch_records_max: 500, queue_bytes_max: 1 << 20, outside_max };
-            let (stop, watched) = (CancellationToken::new(), watch::Sender::new(Watched::default()));
-            let cluster = Cluster::new(settings);
-            let polling =
-                spawn(&cluster, owner.clone(), bounds, watched.subscribe(), prepared, stop.clone()).unwrap();
-            World { broker, owner, watched, stop, polling }
-        }
-
-        /// What was delivered since.
-        fn delivered(&self) -> Vec<i64> {
-            let (mut delivered, mut assigned) = (Vec::new(), self.owner.assigned.lock().unwrap());
-            while let Some(Some(batch)) = assigned.as_mut().and_then(|batches| batches.recv().now_or_never())
-            {
-                delivered.extend(batch.keys().map(|(offset, _)| offset.0));
-            }
-            delivered
-        }
-
-        fn end(self) {
-            self.stop.cancel();
-            self.polling.join().unwrap().unwrap();
-        }
-    }
-
-    #[test]
-    fn a_claim_that_is_quicker_than_the_broker_gets_what_it_asked_for() {
-        let slow = |broker: &MockCluster<'_, DefaultProducerContext>| {
-            broker.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
-        };
-        let world = World::new(1, Duration::MAX, slow);
-        let mut delivered = Vec::new();
-        // After the first ones, long enough for an answer to come and for what it would undo to be fetched.
-        let (began, mut first) = (Instant::now(), None::<Instant>);
-        while first.map_or(began.elapsed() < Duration::from_mins(1), |first| {
-            first.elapsed() < Duration::from_secs(3)
-        }) {
-            std::thread::sleep(Duration::from_millis(20));
-            let more = world.delivered();
-            if !more.is_empty() {
-                first.get_or_insert_with(Instant::now);
-            }
-            delivered.extend(more);
-        }
-        world.end();
-        assert_eq!(delivered, [5, 6, 7, 8, 9]);
-    }
-
-    #[test]
-    fn a_client_that_stays_outside_its_group_while_brokers_answer_is_replaced() {
-        let world = World::new(2, Duration::from_secs(2), |broker| {
-            broker.coordinator(MockCoordinator::Group("balance-projector".to_owned()), 2).unwrap();
-        });
-        let eventually = |what: &str, reached: &dyn Fn() -> bool| {
-            let began = Instant::now();
-            while !reached() {
-                assert!(began.elapsed() < Duration::from_mins(2), "{what}");
-                std::thread::sleep(Duration::from_millis(100));
-                let end = End { offset: Offset(10), asked: Instant::now() };
-                world.watched.send_modify(|watched| {
-                    watched.ends.insert(LEDGER, end);
-                });
-            }
-        };
-        let all = || world.delivered() == [5, 6, 7, 8, 9];
-        eventually("the first client delivers", &all);
-        // The group's broker is gone for good; the one with the records answers.
-        world.broker.broker_down(2).unwrap();
-        eventually("what it had is lost", &|| world.owner.lost.load(Ordering::Relaxed));
-        world.broker.coordinator(MockCoordinator::Group("balance-projector".to_owned()), 1).unwrap();
-        eventually("another client delivers", &all);
-        world.end();
     }
 }
