@@ -29,12 +29,15 @@ mod reads;
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use balance_projector::ops::hash_password::{argon2id, sha256};
+use balance_projector::{
+    ops::hash_password::{argon2id, sha256},
+    store::Position,
+};
 use clap::Parser;
 use process::Role;
 use rdkafka::{
@@ -382,13 +385,38 @@ listen = "127.0.0.1:{admin}"
         if with_reads {
             self.reads("reads_idle", &config, true);
             // More of the same, as fast as it can be published: what is behind is not refused before it is stale.
-            let mut pouring = self.pour(&config, u64::try_from(events).unwrap_or(0));
+            let mut pouring = self.pour(&config, u64::try_from(events).unwrap_or(0), 'X');
             let before: i64 = topics.ends().values().sum();
             self.reads("reads_draining", &config, false);
             pouring.kill();
             // Three loads of four seconds, and what each took to begin.
             self.put("reads_draining", "published", (topics.ends().values().sum::<i64>() - before) as f64);
+            self.behind(scenario, topics, &config, role);
         }
+    }
+
+    /// What came while nobody projected, folded into a generation that readers are answered from: each commit is one
+    /// that they may see, so nothing is gathered.
+    fn behind(&mut self, scenario: &str, topics: &Topics, config: &Path, mut role: Role) {
+        let prefix = format!("{{{}}}", topics.name);
+        self.until_drained(&prefix, 1, &topics.ends(), &mut role);
+        drop(role);
+        let from: i64 = topics.ends().values().sum();
+        eprintln!("{scenario}: publishing while nobody projects");
+        self.pour(config, self.args.events / 2, 'Y').wait();
+        let ends = topics.ends();
+        eprintln!("{scenario}: catching up");
+        // Its owners bear the tokens of the process before: what moves is the first commit, a moment after the first record.
+        let started = Instant::now();
+        let mut role = Role::start(&self.args.binary, "project", config);
+        while self.folded(&prefix, 1).values().sum::<i64>() == from {
+            assert!(started.elapsed() < Duration::from_mins(1), "nothing is folded");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let began = Instant::now();
+        self.until_drained(&prefix, 1, &ends, &mut role);
+        let records = ends.values().sum::<i64>() - from;
+        self.put(scenario, "behind_per_second", records as f64 / began.elapsed().as_secs_f64());
     }
 
     fn until_drained(
@@ -401,11 +429,12 @@ listen = "127.0.0.1:{admin}"
         let mut first = None;
         let limit = Instant::now() + Duration::from_mins(15);
         loop {
-            let next = self.folded(prefix, generation);
-            let sum: i64 = next.values().sum();
-            if sum > 0 && first.is_none() {
+            // The first checkpoint that moves comes late: by then much is folded.
+            if first.is_none() && self.is_claimed(prefix, generation) {
                 first = Some(Instant::now());
             }
+            let next = self.folded(prefix, generation);
+            let sum: i64 = next.values().sum();
             if ends.iter().all(|(id, end)| next.get(id).is_some_and(|next| next >= end)) {
                 return first.map_or(0.0, |first| first.elapsed().as_secs_f64());
             }
@@ -420,17 +449,24 @@ listen = "127.0.0.1:{admin}"
         ends.iter().all(|(id, end)| next.get(id).is_some_and(|next| next >= end))
     }
 
+    /// Whether a partition has an owner: from here on records are read.
+    fn is_claimed(&self, prefix: &str, generation: u32) -> bool {
+        self.positions(prefix, generation).values().any(|position| position.token.0 != [0; 16])
+    }
+
     /// The next offset to fold of every partition.
     fn folded(&self, prefix: &str, generation: u32) -> BTreeMap<String, i64> {
+        let positions = self.positions(prefix, generation);
+        positions.into_iter().map(|(id, position)| (id, position.checkpoint.next.0)).collect()
+    }
+
+    fn positions(&self, prefix: &str, generation: u32) -> BTreeMap<String, Position> {
         let mut redis = self.redis.get_connection().expect("Redis answers");
         let raw: BTreeMap<String, Vec<u8>> = redis::cmd("HGETALL")
             .arg(format!("{prefix}:g{generation}:pos"))
             .query(&mut redis)
             .expect("Redis answers");
-        let next = |bytes: &[u8]| {
-            balance_projector::store::Position::from_bytes(bytes).map_or(0, |p| p.checkpoint.next.0)
-        };
-        raw.iter().map(|(id, bytes)| (id.clone(), next(bytes))).collect()
+        raw.into_iter().filter_map(|(id, bytes)| Some((id, Position::from_bytes(&bytes)?))).collect()
     }
 
     fn memory(&mut self, scenario: &str, prefix: &str, before: f64) {
@@ -523,7 +559,7 @@ listen = "127.0.0.1:{admin}"
     fn ratio(&self, scenario: &str, figure: &str) -> String {
         let of = |name: &str| self.results[scenario][name].as_f64();
         let limit = match figure {
-            "drain_per_second" => "loop_per_second",
+            "drain_per_second" | "behind_per_second" => "loop_per_second",
             "rebuild_per_second" | "rebuild_hurried_per_second" => "live_per_second",
             "reads_rebuilding_p99_us" => "reads_p99_us",
             "flood_rebuilding_p99_us" => "flood_p99_us",

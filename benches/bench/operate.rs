@@ -141,16 +141,10 @@ impl Bench {
 
     /// Waits until every partition has reached the log's end since the generation's birth.
     fn until_complete(&self, prefix: &str, generation: u32, role: &mut Role) {
-        let mut redis = self.redis.get_connection().expect("Redis answers");
         let limit = Instant::now() + Duration::from_mins(1);
         loop {
-            let mut get = redis::cmd("HVALS");
-            get.arg(format!("{prefix}:g{generation}:pos"));
-            let raw: Vec<Vec<u8>> = get.query(&mut redis).expect("Redis answers");
-            let complete = |bytes: &Vec<u8>| {
-                balance_projector::store::Position::from_bytes(bytes).is_some_and(|at| at.checkpoint.complete)
-            };
-            if !raw.is_empty() && raw.iter().all(complete) {
+            let positions = self.positions(prefix, generation);
+            if !positions.is_empty() && positions.values().all(|position| position.checkpoint.complete) {
                 return;
             }
             assert!(!role.is_gone(), "the rebuild ended; its log is beside its configuration");
@@ -183,7 +177,7 @@ impl Bench {
 
     fn until_begun(&self, prefix: &str, generation: u32, role: &mut Role) {
         let limit = Instant::now() + Duration::from_mins(1);
-        while self.folded(prefix, generation).values().all(|next| *next == 0) {
+        while !self.is_claimed(prefix, generation) {
             assert!(!role.is_gone(), "the rebuild ended; its log is beside its configuration");
             assert!(Instant::now() < limit, "the rebuild does not begin");
             std::thread::sleep(Duration::from_millis(5));

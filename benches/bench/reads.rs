@@ -15,8 +15,9 @@ use crate::{
 };
 
 impl Bench {
-    /// Publishes a stream of other subjects to the same topics until it is killed.
-    pub(crate) fn pour(&self, config: &Path, events: u64) -> Pouring {
+    /// Publishes a stream of other subjects to the same topics, until it is killed or at its end. Each stream has a letter
+    /// of its own: the same ids would come with other facts.
+    pub(crate) fn pour(&self, config: &Path, events: u64, letter: char) -> Pouring {
         let accounts = self.args.accounts.to_string();
         let customers = (self.args.accounts / 2).to_string();
         let mut generate = Command::new(&self.args.binary)
@@ -25,9 +26,9 @@ impl Bench {
             .stdout(Stdio::piped())
             .spawn()
             .expect("generate starts");
-        // The same ids would come with other facts.
+        let rename = format!("s/\"CZ0/\"{letter}Z0/g;s/\"C0/\"{letter}0/g");
         let mut rename = Command::new("sed")
-            .args(["-e", "s/\"CZ0/\"XZ0/g", "-e", "s/\"C0/\"X0/g"])
+            .arg(rename)
             .stdin(generate.stdout.take().expect("a pipe"))
             .stdout(Stdio::piped())
             .spawn()
@@ -145,6 +146,14 @@ impl Bench {
 pub(crate) struct Pouring([std::process::Child; 3]);
 
 impl Pouring {
+    /// Waits until all of it is published.
+    pub(crate) fn wait(&mut self) {
+        for child in &mut self.0 {
+            let ended = child.wait().expect("a child");
+            assert!(ended.success(), "pouring failed: {ended}");
+        }
+    }
+
     pub(crate) fn kill(&mut self) {
         for child in &mut self.0 {
             drop(child.kill());

@@ -205,7 +205,15 @@ impl Audit {
         let positions = self.store.positions(generation).await.context("the positions cannot be read")?;
         let named = self.cluster.display(partition);
         let position = positions.get(&partition);
-        Ok(position.with_context(|| format!("the store holds no position of {named}"))?.checkpoint.next)
+        let checkpoint =
+            position.with_context(|| format!("the store holds no position of {named}"))?.checkpoint;
+        // Until then cells may be ahead of it.
+        anyhow::ensure!(
+            checkpoint.complete,
+            "generation {} is not complete: {named} has not reached the log's end yet",
+            generation.0
+        );
+        Ok(checkpoint.next)
     }
 
     /// Compares what the log says with the projection: how many, and who differs.

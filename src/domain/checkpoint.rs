@@ -95,6 +95,12 @@ pub struct LastRecord {
 }
 
 impl Checkpoint {
+    /// The same place in the log, one commit on.
+    #[must_use]
+    pub fn with_next_commit(self) -> Self {
+        Checkpoint { commit: self.commit.saturating_add(1), ..self }
+    }
+
     /// The checkpoint of a partition from which nothing was folded yet.
     pub const fn born(at: Offset) -> Self {
         Checkpoint { next: at, commit: 0, complete: false, last: None }

@@ -253,6 +253,16 @@ pub fn explain(
         );
     }
     let rules = Rules::new(&birth.parameters).context("the generation's parameters")?;
+    // Until then nobody is answered, and cells may be ahead of their positions.
+    for (partition, position) in &snapshot.positions {
+        if !position.checkpoint.complete {
+            bail!(
+                "generation {} is not complete: {} has not reached the log's end yet",
+                generation.0,
+                cluster.display(*partition)
+            );
+        }
+    }
     let log = Log {
         cluster,
         scan,

@@ -40,7 +40,7 @@ impl Session<'_> {
                 if let Some(before) = before {
                     self.trace(&record, next, &reading, counts.since(&before));
                 }
-                if self.pending.cells.len() >= self.shared.settings.batch_cells_max {
+                if self.pending.cells.len() >= self.shared.settings.batch_cells_max && !self.gathers() {
                     self.last = Some(self.identity(&record));
                     self.make_room().await?;
                     self.send().await?;

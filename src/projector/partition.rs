@@ -35,6 +35,10 @@ use crate::{
 mod tests;
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
+/// How long cells are gathered, in heartbeats: so much is folded again after a crash.
+const GATHERED_BEATS: u32 = 6;
+/// Dead letters that are gathered: each holds its record.
+const GATHERED_DEAD_LETTERS: usize = 64;
 /// About what a cell takes in a commit; more makes room for itself.
 const CELL_BYTES: usize = 512;
 
@@ -206,6 +210,7 @@ pub(super) struct Session<'a> {
     halt: Option<Halt>,
     /// The halt is for the store's sake.
     troubled: bool,
+    gathering: Gathering,
     /// Told to stand still, and by whom.
     paused: Option<String>,
     pauses: Pauses,
@@ -213,6 +218,14 @@ pub(super) struct Session<'a> {
     beat: Beat,
     /// Where traces are followed, and nowhere else.
     pub(super) traced: Option<traces::Records>,
+}
+
+/// Since when cells are gathered.
+#[derive(Default)]
+struct Gathering {
+    beats: u32,
+    /// Where the fold stood at the last beat.
+    stood: Offset,
 }
 
 struct Beat {
@@ -248,6 +261,7 @@ impl<'a> Session<'a> {
             redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
             halt: None,
             troubled: false,
+            gathering: Gathering::default(),
             paused: None,
             pauses: Pauses::default(),
             suspect_round: shared.suspects(),
@@ -300,7 +314,8 @@ impl<'a> Session<'a> {
                 }
                 Some(result) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.acknowledge(result?);
-                    if !self.pending.is_empty() || self.next > self.sent.checkpoint.next {
+                    let waits = !self.pending.is_empty() || self.next > self.sent.checkpoint.next;
+                    if waits && !self.gathers() {
                         self.send().await?;
                     }
                 }
@@ -316,7 +331,9 @@ impl<'a> Session<'a> {
                         self.settle().await?;
                         return Ok(Ended::Suspect);
                     }
-                    if room {
+                    if room && self.goes_on_gathering() {
+                        self.beat().await;
+                    } else if room {
                         self.send().await?;
                     }
                 }
@@ -356,7 +373,7 @@ impl<'a> Session<'a> {
                     {
                         self.interrupted(ended)?;
                     }
-                    if self.in_flight.is_empty() || self.is_half_full() {
+                    if self.is_due() {
                         self.send().await?;
                     }
                 }
@@ -487,6 +504,35 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Nobody is answered from a partition before it has reached the log's end. Until then what is folded is gathered, so
+    /// that a cell which changes again and again is written once.
+    pub(super) fn gathers(&self) -> bool {
+        !self.sent.checkpoint.complete && self.halt.is_none() && self.paused.is_none()
+    }
+
+    /// Whether what is folded goes out behind this batch.
+    fn is_due(&self) -> bool {
+        if !self.gathers() {
+            return self.in_flight.is_empty() || self.is_half_full();
+        }
+        self.has_reached_an_end()
+            || self.pending.dead_letters.len() >= GATHERED_DEAD_LETTERS
+            // What is left after the others have gone is not written yet.
+            || self.cache.weight() > self.shared.cache_bytes_max()
+    }
+
+    /// At a heartbeat: whether what is folded stays. Not where nothing was folded since the last one.
+    fn goes_on_gathering(&mut self) -> bool {
+        let Gathering { beats, stood } = &mut self.gathering;
+        let moves = std::mem::replace(stood, self.next) != self.next;
+        *beats = beats.saturating_add(1);
+        moves && *beats < GATHERED_BEATS && self.gathers() && !self.has_reached_an_end()
+    }
+
+    fn has_reached_an_end(&self) -> bool {
+        self.ends.front().is_some_and(|(_, end)| *end <= self.next)
+    }
+
     pub(super) fn is_half_full(&self) -> bool {
         self.pending.cells.len().saturating_mul(2) >= self.shared.settings.batch_cells_max
     }
@@ -530,52 +576,100 @@ impl<'a> Session<'a> {
                 reason: format!("a dead letter or a home of {} was not acknowledged: {error}", self.id),
             })?;
         }
-        let to = Checkpoint {
-            next: self.next,
-            commit: self.sent.checkpoint.commit.saturating_add(1),
-            complete: self.sent.checkpoint.complete,
-            last: self.last,
-        };
+        self.gathering.beats = 0;
+        self.write_ahead(&mut pending).await?;
+        let to = Checkpoint { next: self.next, last: self.last, ..self.sent.checkpoint.with_next_commit() };
         let to = self.catch_up(to);
         let state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
-        let cells = self.write_cells(&pending.cells, to.commit);
-        let mut commit = Commit {
-            generation: self.shared.generation,
-            partition: self.id,
-            from: self.sent,
-            to,
-            owing: pending.owing,
-            cells,
-            quarantines: pending.quarantines.into_values().collect(),
-            state,
-        };
-        self.sent.checkpoint = to;
-        let sent = self.sent;
-        let store = Arc::clone(&self.shared.store);
-        let metrics = self.shared.standing.metrics.clone();
+        let mut commit = self.commit_to(to, &pending.cells, pending.owing);
+        commit.quarantines = pending.quarantines.into_values().collect();
+        commit.state = state;
         let traced = self.traced.as_mut().and_then(|traced| traced.sent(commit.cells.len()));
-        let (topic, cells, began) = (self.id.topic, commit.cells.len(), Instant::now());
-        let ended = move |stored: Result<(), StoreError>| {
-            if let Some(traced) = traced {
-                traced.ended(stored.as_ref().copied().map_err(remedy));
-            }
-            stored?;
-            metrics.wrote(topic, cells, began.elapsed());
-            Ok(sent)
-        };
         if commit.quarantines.iter().any(|mark| mark.unless_changed.is_some()) {
             self.settle().await?;
+            let ended = self.ended(&commit, traced);
             let stored = self.commit_guarded(&mut commit).await;
             self.acknowledge(ended(stored)?);
             return Ok(());
         }
+        self.put_in_flight(commit, traced).await;
+        Ok(())
+    }
+
+    /// Gathered cells beyond what one commit takes go out before it, in commits that leave the offset where it is. A cell
+    /// that is ahead of its position is what a script leaves that stopped half way: it is healed by folding again.
+    async fn write_ahead(&mut self, pending: &mut Pending) -> Result<(), StoreError> {
+        let cells_max = self.shared.settings.batch_cells_max.max(1);
+        if self.sent.checkpoint.complete || pending.cells.len() <= cells_max {
+            return Ok(());
+        }
+        // Who owes on an account is written with its cell: what marks the account in between would not reach them.
+        let mut owing: HashMap<Subject, Vec<Owing>> = HashMap::default();
+        for pair in pending.owing.drain(..) {
+            owing.entry(Subject::Account(pair.account.clone())).or_default().push(pair);
+        }
+        while pending.cells.len() > cells_max {
+            let piece = pending.cells.split_off(pending.cells.len().saturating_sub(cells_max));
+            self.make_room().await?;
+            let to = self.sent.checkpoint.with_next_commit();
+            let mut commit = self.commit_to(to, &piece, Vec::new());
+            commit.owing = commit.cells.iter().filter_map(|cell| owing.remove(&cell.key)).flatten().collect();
+            self.put_in_flight(commit, None).await;
+        }
+        self.make_room().await?;
+        pending.owing.extend(owing.into_values().flatten());
+        Ok(())
+    }
+
+    /// A heartbeat alone: what is folded stays.
+    async fn beat(&mut self) {
+        let to = self.sent.checkpoint.with_next_commit();
+        let mut commit = self.commit_to(to, &[], Vec::new());
+        commit.state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
+        self.put_in_flight(commit, None).await;
+    }
+
+    /// The next commit of the chain.
+    fn commit_to(&mut self, to: Checkpoint, places: &[Place], owing: Vec<Owing>) -> Commit {
+        let from = std::mem::replace(&mut self.sent.checkpoint, to);
+        Commit {
+            generation: self.shared.generation,
+            partition: self.id,
+            from: Position { checkpoint: from, ..self.sent },
+            to,
+            owing,
+            cells: self.write_cells(places, to.commit),
+            quarantines: Vec::new(),
+            state: None,
+        }
+    }
+
+    async fn put_in_flight(&mut self, commit: Commit, traced: Option<traces::Sent>) {
+        let (store, ended) = (Arc::clone(&self.shared.store), self.ended(&commit, traced));
         let mut in_flight = async move { ended(store.commit(&commit).await) }.boxed();
         // Polled once here: commits reach the store in the order in which they are first polled.
         match futures::poll!(&mut in_flight) {
             std::task::Poll::Ready(result) => self.in_flight.push_back(std::future::ready(result).boxed()),
             std::task::Poll::Pending => self.in_flight.push_back(in_flight),
         }
-        Ok(())
+    }
+
+    /// What follows the store's answer to a commit: where that leaves the position.
+    fn ended(
+        &self,
+        commit: &Commit,
+        traced: Option<traces::Sent>,
+    ) -> impl FnOnce(Result<(), StoreError>) -> Result<Position, StoreError> + Send + 'static {
+        let (sent, metrics) = (self.sent, self.shared.standing.metrics.clone());
+        let (topic, cells, began) = (self.id.topic, commit.cells.len(), Instant::now());
+        move |stored| {
+            if let Some(traced) = traced {
+                traced.ended(stored.as_ref().copied().map_err(remedy));
+            }
+            stored?;
+            metrics.wrote(topic, cells, began.elapsed());
+            Ok(sent)
+        }
     }
 
     /// Cells as they go out with a commit, side by side in one piece of memory.

@@ -18,7 +18,7 @@ struct World {
     batches: Sender,
     stop: CancellationToken,
     owner: tokio::task::JoinHandle<()>,
-    _ground: Ground,
+    ground: Ground,
 }
 
 impl World {
@@ -32,7 +32,7 @@ impl World {
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
         let owner = tokio::spawn(own(Arc::clone(&shared), LEDGER, receiver, progress, stop.clone()));
-        World { store, shared, polling, batches, stop, owner, _ground: ground }
+        World { store, shared, polling, batches, stop, owner, ground }
     }
 
     /// The claim for which the owner next asks to be sent somewhere, and where to.
@@ -57,6 +57,51 @@ impl World {
 
     fn position(&self) -> Position {
         self.store.snapshot().generations[&G].positions[&LEDGER]
+    }
+
+    /// Entries of one account, at these offsets.
+    fn booked(&self, claim: u64, offsets: std::ops::Range<i64>) {
+        let mut batch = Batch::new(claim);
+        for n in offsets {
+            let event = serde_json::json!({
+                "specversion": "1.0",
+                "id": format!("00000000-0000-4000-8000-{n:012}"),
+                "source": "/by-hand",
+                "type": "ledger.entry.booked.v1",
+                "subject": "A1",
+                "time": "2026-03-01T10:00:00Z",
+                "data": {
+                    "entry_id": format!("e{n}"), "account_id": "A1", "amount": "1", "currency": "CZK",
+                    "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
+                },
+            });
+            let headers = [("content-type", crate::wire::STRUCTURED.as_bytes())];
+            let at = (Offset(n), Time::from_millis(1_780_000_000_000));
+            batch.put(at, b"A1", event.to_string().as_bytes(), &headers);
+        }
+        self.batches.try_send(batch).unwrap();
+    }
+
+    /// The broker names an end of the log.
+    fn ends_at(&self, end: i64) {
+        let end = crate::source::watch::End { offset: Offset(end), asked: Instant::now() };
+        self.ground.watched.send_replace(Watched { ends: [(LEDGER, end)].into(), ..Watched::default() });
+    }
+
+    /// Up to where the account's cell holds what is folded.
+    fn cell(&self) -> Option<Offset> {
+        let cells = &self.store.snapshot().generations[&G].cells;
+        cells.values().next().map(|bytes| crate::domain::Cell::decode_account(bytes).unwrap().applied())
+    }
+
+    async fn beats(&self, times: u64) {
+        let commit = self.position().checkpoint.commit.saturating_add(times);
+        let beating = async {
+            while self.position().checkpoint.commit < commit {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(SOON, beating).await.expect("the heart beats");
     }
 
     async fn reaches(&self, next: i64) -> bool {
@@ -107,13 +152,7 @@ async fn what_was_polled_for_an_older_claim_is_dropped() {
 async fn who_is_fenced_claims_again_only_once_the_thread_has_polled_twice() {
     let world = World::new().await;
     world.sought().await;
-    let beats = world.position().checkpoint.commit;
-    let beating = async {
-        while world.position().checkpoint.commit == beats {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(SOON, beating).await.expect("the heart beats");
+    world.beats(1).await;
 
     let other = Token([9; 16]);
     world.store.claim(G, LEDGER, other).await.unwrap();
@@ -125,5 +164,39 @@ async fn who_is_fenced_claims_again_only_once_the_thread_has_polled_twice() {
     }
     world.sought().await;
     assert_ne!(world.position().token, other);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_the_logs_end_is_reached_cells_are_gathered_while_the_heart_beats_and_then_each_commit_takes_them_along()
+ {
+    let world = World::new().await;
+    let (claim, _) = world.sought().await;
+    world.ends_at(20);
+    for first in [0, 5, 10] {
+        world.booked(claim, first..first + 5);
+        world.beats(1).await;
+        assert_eq!((world.position().checkpoint.next, world.cell()), (Offset(0), None));
+    }
+    world.booked(claim, 15..20);
+    assert!(world.reaches(20).await);
+    assert_eq!(world.cell(), Some(Offset(20)));
+    assert!(world.position().checkpoint.complete);
+
+    world.booked(claim, 20..21);
+    assert!(world.reaches(21).await);
+    assert_eq!(world.cell(), Some(Offset(21)));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gathered_goes_out_where_nothing_more_comes() {
+    let world = World::new().await;
+    let (claim, _) = world.sought().await;
+    world.ends_at(20);
+    world.booked(claim, 0..5);
+    assert!(world.reaches(5).await);
+    assert_eq!(world.cell(), Some(Offset(5)));
+    assert!(!world.position().checkpoint.complete);
     world.end().await;
 }

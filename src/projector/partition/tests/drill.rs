@@ -1,6 +1,7 @@
 //! The owners of two processes over one partition, by chance: a store that fails over to what it held before, forgets
 //! everything, stops scripts half way and loses connections; polling that stalls, hands over late, and moves the
 //! partition to the other process, told or untold. However it went, each account ends with the sum of its entries.
+//! Every second time the log's end is known to the owners at once, and they gather what they fold until they reach it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,6 +27,7 @@ use crate::{
         batch::Batch,
         producer::Outgoing,
         queue::{self, Room, Sender},
+        watch::End,
     },
     store::memory::{Held, MemoryStore},
     wire,
@@ -33,7 +35,7 @@ use crate::{
 
 const SEEDS: u64 = 200;
 const RECORDS: usize = 600;
-const ACCOUNTS: usize = 4;
+const ACCOUNTS: usize = 8;
 const DUMPS_MAX: usize = 24;
 /// Virtual, as all time here is.
 const FAULTY: Duration = Duration::from_secs(20);
@@ -157,6 +159,9 @@ impl World {
     }
 
     fn execute(&self, commit: &Commit) -> Result<(), StoreError> {
+        if commit.from.checkpoint.next == commit.to.next && !commit.cells.is_empty() {
+            self.met("ahead of the position");
+        }
         let told = if commit.cells.is_empty() || !self.happens("half way", 30) {
             self.store.commit(commit).now_or_never().unwrap()
         } else {
@@ -419,10 +424,14 @@ async fn run(ground: &Ground, seed: u64) -> (Option<String>, BTreeMap<&'static s
     });
     world.store.bear(G, &ground.birth.starts()).await.unwrap();
     world.remember();
+    let gathers = seed % 2 == 1;
+    let end =
+        End { offset: if gathers { world.log.end() } else { Offset(0) }, asked: Instant::now().into_std() };
+    ground.watched.send_replace(Watched { ends: [(LEDGER, end)].into(), ..Watched::default() });
     let settings = config::Projector {
-        batch_cells_max: 6,
+        batch_cells_max: if gathers { 2 } else { 6 },
         // A few cells: most are asked for again.
-        cache_bytes_max: 900,
+        cache_bytes_max: if gathers { 4_000 } else { 900 },
         ..config::Projector::default()
     };
     let mut polling = tokio::task::JoinSet::new();
@@ -500,6 +509,7 @@ async fn whatever_happens_to_owners_each_account_ends_with_the_sum_of_its_entrie
     }
     // A drill in which nothing goes wrong would prove nothing.
     let often = [
+        ("ahead of the position", 1_000),
         ("arrived late", 30),
         ("fail-over", 1_000),
         ("fenced", 300),
