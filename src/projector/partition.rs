@@ -21,7 +21,7 @@ use super::{
     redrive::Redrives,
 };
 use crate::{
-    domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time},
+    domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time, Topic},
     source::{poller::Progress, queue::Receiver},
     store::{
         CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine, QuarantineWrite,
@@ -221,11 +221,17 @@ pub(super) struct Session<'a> {
 }
 
 /// Since when cells are gathered.
-#[derive(Default)]
 struct Gathering {
     beats: u32,
     /// Where the fold stood at the last beat.
     stood: Offset,
+}
+
+/// Partitions write what they gathered one after the other: some fold while the store writes.
+fn apart(id: PartitionId) -> u32 {
+    let topics = u32::try_from(Topic::ALL.len()).unwrap_or(1);
+    let number = id.partition.unsigned_abs().wrapping_mul(topics).wrapping_add(u32::from(id.topic == Topic::Payment));
+    number.checked_rem(GATHERED_BEATS).unwrap_or_default()
 }
 
 struct Beat {
@@ -261,7 +267,7 @@ impl<'a> Session<'a> {
             redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
             halt: None,
             troubled: false,
-            gathering: Gathering::default(),
+            gathering: Gathering { beats: apart(id), stood: checkpoint.next },
             paused: None,
             pauses: Pauses::default(),
             suspect_round: shared.suspects(),
@@ -576,7 +582,9 @@ impl<'a> Session<'a> {
                 reason: format!("a dead letter or a home of {} was not acknowledged: {error}", self.id),
             })?;
         }
-        self.gathering.beats = 0;
+        if self.next > self.sent.checkpoint.next {
+            self.gathering.beats = 0;
+        }
         self.write_ahead(&mut pending).await?;
         let to = Checkpoint { next: self.next, last: self.last, ..self.sent.checkpoint.with_next_commit() };
         let to = self.catch_up(to);
