@@ -33,11 +33,6 @@ pub struct Slot {
 impl Slot {
     /// Changed since the last commit that wrote it.
     pub const UNSENT: u64 = u64::MAX;
-
-    /// The cell has changed; tells whether that is news since the last commit that wrote it.
-    pub fn change(&mut self) -> bool {
-        std::mem::replace(&mut self.commit, Slot::UNSENT) != Slot::UNSENT
-    }
 }
 
 /// The cells that are known without asking the store.
@@ -73,6 +68,16 @@ impl Cache {
         let slot = self.slots.get_mut(place.0).filter(|slot| slot.key == *key)?;
         slot.used = true;
         Some(slot)
+    }
+
+    /// The cell at a place has changed, and is weighed again; tells whether that is news since the last commit that wrote
+    /// it.
+    pub fn change(&mut self, place: Place) -> bool {
+        let Some(slot) = self.slots.get_mut(place.0) else { return false };
+        let weight = weight(slot.cell.as_ref());
+        self.weight = self.weight.saturating_sub(slot.weight).saturating_add(weight);
+        slot.weight = weight;
+        std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT
     }
 
     /// A known cell.
@@ -143,16 +148,12 @@ impl Cache {
         self.weight = self.weight.saturating_sub(slot.weight);
     }
 
-    /// The cell at a place goes out with a commit: its packed form is appended to `out`, and it is weighed again.
-    /// Its key, and whether that commit gives birth to it; `None` where there is no cell to write.
+    /// The cell at a place goes out with a commit: its packed form is appended to `out`. Its key, and whether that commit
+    /// gives birth to it; `None` where there is no cell to write.
     pub fn write(&mut self, place: Place, commit: u64, out: &mut Vec<u8>) -> Option<(&Subject, bool)> {
         let slot = self.slots.get_mut(place.0)?;
         slot.commit = commit;
-        let cell = slot.cell.as_ref()?;
-        cell.encode_into(out);
-        let weight = weight(Some(cell));
-        self.weight = self.weight.saturating_sub(slot.weight).saturating_add(weight);
-        slot.weight = weight;
+        slot.cell.as_ref()?.encode_into(out);
         let born = !std::mem::replace(&mut slot.stored, true);
         Some((&slot.key, born))
     }
@@ -181,7 +182,11 @@ fn weight(cell: Option<&Cell>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::AccountId;
+    use crate::{
+        config,
+        domain::{AccountId, Offset, Parameters, PartitionId, RecordAt, Rules, Time, Topic, fold},
+        wire,
+    };
 
     fn key(number: usize) -> Subject {
         Subject::Account(AccountId::parse(&format!("A{number}")).unwrap())
@@ -212,8 +217,8 @@ mod tests {
     fn a_cell_that_the_store_may_not_have_stays() {
         let (mut cache, places) = filled(10);
         cache.at(places[1], &key(1)).unwrap().commit = 8;
-        assert!(cache.at(places[2], &key(2)).unwrap().change());
-        assert!(!cache.at(places[2], &key(2)).unwrap().change(), "it has changed already");
+        assert!(cache.change(places[2]));
+        assert!(!cache.change(places[2]), "it has changed already");
         cache.shrink(0, 7);
         let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
         assert_eq!(left, [1, 2], "in flight, and not sent yet");
@@ -221,6 +226,51 @@ mod tests {
         let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
         assert_eq!(left, [2]);
         assert_eq!(cache.weight(), SLOT_BYTES);
+    }
+
+    /// Folds one more entry into the account's cell.
+    fn booked(cell: &mut Option<Cell>, n: i64, parameters: &Parameters) {
+        let event = serde_json::json!({
+            "specversion": "1.0",
+            "id": format!("00000000-0000-4000-8000-{n:012}"),
+            "source": "/cache",
+            "type": "ledger.entry.booked.v1",
+            "subject": "A0",
+            "time": format!("2026-03-01T10:00:{n:02}Z"),
+            "data": {
+                "entry_id": format!("e{n}"), "account_id": "A0", "amount": "1", "currency": "CZK",
+                "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
+            },
+        });
+        let (offset, timestamp) = (Offset(n), Time::from_millis(1_780_000_000_000));
+        let value = event.to_string();
+        let record = wire::Record {
+            topic: Topic::Ledger,
+            offset,
+            timestamp,
+            key: Some(b"A0"),
+            value: Some(value.as_bytes()),
+            headers: &[("content-type", Some(wire::STRUCTURED.as_bytes()))],
+        };
+        let event = wire::decode_for(&record, Some(&key(0)), parameters).unwrap();
+        let at =
+            RecordAt { partition: PartitionId { topic: Topic::Ledger, partition: 0 }, offset, timestamp };
+        fold(cell, &event, &at, None, &Rules::new(parameters).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_cell_that_grows_is_weighed_before_it_is_written() {
+        let parameters = config::Config::default().parameters();
+        let (mut cache, places) = filled(1);
+        let mut weights = vec![cache.weight()];
+        for n in 0..40 {
+            booked(&mut cache.at(places[0], &key(0)).unwrap().cell, n, &parameters);
+            cache.change(places[0]);
+            weights.push(cache.weight());
+        }
+        assert!(weights.is_sorted() && weights[40] > weights[1] && weights[1] > weights[0], "{weights:?}");
+        cache.remove(&key(0));
+        assert_eq!(cache.weight(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A batch of a partition: its records lined up, read and folded into the cells that the next commit takes along.
 
 use super::{
-    cache::{Place, Slot},
+    cache::Place,
     identity,
     metrics::Metrics,
     partition::{Interrupt, Session},
@@ -263,7 +263,7 @@ impl Session<'_> {
         let effect = fold(&mut slot.cell, event, &at, home, &self.shared.rules)?;
         // An event of an ignored type leaves nothing, not even a cell: there is nothing to write.
         let nothing = effect.outcome == Outcome::Ignored(Ignored::Replayed) || slot.cell.is_none();
-        if !nothing && slot.change() {
+        if !nothing && self.cache.change(place) {
             self.pending.cells.push(place);
         }
         self.took_effect(subject, effect, counts);
@@ -281,7 +281,7 @@ impl Session<'_> {
     /// A known cell has changed: until its commit is acknowledged the store may not have it.
     pub(super) fn changed(&mut self, key: &Subject) {
         if let Some(place) = self.cache.find(key)
-            && self.cache.at(place, key).is_some_and(Slot::change)
+            && self.cache.change(place)
         {
             self.pending.cells.push(place);
         }

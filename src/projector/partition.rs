@@ -21,7 +21,7 @@ use super::{
     redrive::Redrives,
 };
 use crate::{
-    domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time, Topic},
+    domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time},
     source::{poller::Progress, queue::Receiver},
     store::{
         CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine, QuarantineWrite,
@@ -227,13 +227,6 @@ struct Gathering {
     stood: Offset,
 }
 
-/// Partitions write what they gathered one after the other: some fold while the store writes.
-fn apart(id: PartitionId) -> u32 {
-    let topics = u32::try_from(Topic::ALL.len()).unwrap_or(1);
-    let number = id.partition.unsigned_abs().wrapping_mul(topics).wrapping_add(u32::from(id.topic == Topic::Payment));
-    number.checked_rem(GATHERED_BEATS).unwrap_or_default()
-}
-
 struct Beat {
     claim: u64,
     number: u64,
@@ -267,7 +260,7 @@ impl<'a> Session<'a> {
             redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
             halt: None,
             troubled: false,
-            gathering: Gathering { beats: apart(id), stood: checkpoint.next },
+            gathering: Gathering { beats: 0, stood: checkpoint.next },
             paused: None,
             pauses: Pauses::default(),
             suspect_round: shared.suspects(),
