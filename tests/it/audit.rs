@@ -193,6 +193,12 @@ fn an_audit_that_could_not_run_says_so_and_does_not_pass() {
     assert!(cut["reason"].as_str().unwrap().contains("the records are gone"), "{cut}");
     assert_eq!(verdicts.iter().filter(|p| p["verdict"] == "agrees").count(), 3, "{report:#}");
 
+    plant::incomplete(&redis, 1, "payment/1");
+    let (status, report) = audit(&topics, &redis, &[]);
+    assert_eq!((status, &report["verdict"]), (Some(1), &json!("could not run")), "{report:#}");
+    let unfinished = format!("{}/1 has not reached the log's end yet", topics.payment);
+    assert!(report.to_string().contains(&unfinished), "{report:#}");
+
     redis.kill();
     refused(&redis, &[], &["the store did not answer"]);
 }

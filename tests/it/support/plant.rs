@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use balance_projector::store::Position;
+
 use super::{
     events, eventually,
     kafka::Topics,
@@ -17,6 +19,17 @@ pub fn account(generation: u32, id: &str) -> String {
 /// The key of a customer's cell.
 pub fn customer(generation: u32, id: &str) -> String {
     format!("{{bp}}:g{generation}:c:{id}")
+}
+
+/// Makes a partition one that has not reached the log's end yet; nobody may own it.
+#[track_caller]
+pub fn incomplete(redis: &Server, generation: u32, partition: &str) {
+    let positions = format!("{{bp}}:g{generation}:pos");
+    let held: Vec<u8> = redis.command(&["HGET", &positions, partition]);
+    let mut position = Position::from_bytes(&held).expect("a position");
+    assert!(std::mem::replace(&mut position.checkpoint.complete, false), "{partition} is complete");
+    let set = redis::cmd("HSET").arg(positions).arg(partition).arg(&position.to_bytes()[..]).to_owned();
+    set.exec(&mut redis.connection()).expect("Redis answers");
 }
 
 /// Changes an amount in a cell to one of the same length on the wire, given in cents; it must stand there once.
