@@ -1,4 +1,4 @@
-//! Decoded cells of one partition, bounded by weight; cells with a commit in flight stay.
+//! Decoded cells of one partition, bounded by weight; cells that the store may not have yet stay.
 //!
 //! A record looks its cell up once: what finds it is a *place*, which stays the cell's while it is cached. Which cell
 //! goes first is decided by second chance, for keeping a list in order of use would touch three cells for each that

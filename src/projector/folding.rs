@@ -1,4 +1,4 @@
-//! A batch of a partition: its records lined up, read and folded into the cells that the next commit takes along.
+//! A batch of a partition: its records lined up, read and folded into the cells that the next commits take along.
 
 use super::{
     cache::Place,

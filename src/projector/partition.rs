@@ -51,6 +51,7 @@ pub(super) async fn own(
     stop: CancellationToken,
 ) {
     let mut backoff_ms = BACKOFF_MS.0;
+    let mut refused = false;
     let away = Seldom::default();
     while !stop.is_cancelled() {
         let claimed = tokio::select! {
@@ -62,6 +63,10 @@ pub(super) async fn own(
             Ok(claimed) => {
                 shared.standing.metrics.claimed(id.topic);
                 let mut session = Session::new(&shared, id, &progress, claimed);
+                if refused {
+                    // What was gathered is lost with each refusal: were they frequent, it would never get on.
+                    session.gathering.beats = GATHERED_BEATS;
+                }
                 let ended = session.run(&mut batches, &stop).await;
                 if session.acknowledged_any {
                     away.end();
@@ -71,6 +76,7 @@ pub(super) async fn own(
             }
             Err(error) => Ended::Refused(error),
         };
+        refused = matches!(ended, Ended::Refused(_));
         shared.poller.hold(id);
         let rounds = shared.poller.rounds();
         match ended {
@@ -516,7 +522,9 @@ impl<'a> Session<'a> {
         }
         self.has_reached_an_end()
             || self.pending.dead_letters.len() >= GATHERED_DEAD_LETTERS
-            // What is left after the others have gone is not written yet.
+            // They go out with the last commit, all of them.
+            || self.pending.quarantines.len() >= self.shared.settings.batch_cells_max
+            // What is left after the others have gone is not acknowledged yet.
             || self.cache.weight() > self.shared.cache_bytes_max()
     }
 
@@ -626,7 +634,8 @@ impl<'a> Session<'a> {
     async fn beat(&mut self) {
         let to = self.sent.checkpoint.with_next_commit();
         let mut commit = self.commit_to(to, &[], Vec::new());
-        commit.state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
+        self.beat.due = false;
+        commit.state = Some(self.state(to));
         self.put_in_flight(commit, None).await;
     }
 

@@ -48,6 +48,21 @@ impl World {
         tokio::time::timeout(SOON, sought).await.expect("the owner claims")
     }
 
+    /// Somebody else claims, so that the owner's next heartbeat is refused; the claim that follows, and where to.
+    async fn refused(&self) -> (u64, Offset) {
+        self.store.claim(G, LEDGER, Token([9; 16])).await.unwrap();
+        let polls_on = async {
+            loop {
+                self.polling.round();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            sought = self.sought() => sought,
+            () = polls_on => unreachable!(),
+        }
+    }
+
     /// What was polled for a claim: markers of transactions up to `next`, which are folded by passing them.
     fn polled(&self, claim: u64, next: i64) {
         let mut batch = Batch::new(claim);
@@ -123,18 +138,7 @@ impl World {
 async fn what_was_polled_for_an_older_claim_is_dropped() {
     let world = World::new().await;
     let (first, _) = world.sought().await;
-    // Somebody else claims: the owner's next heartbeat is refused.
-    world.store.claim(G, LEDGER, Token([9; 16])).await.unwrap();
-    let polls_on = async {
-        loop {
-            world.polling.round();
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let (second, from) = tokio::select! {
-        sought = world.sought() => sought,
-        () = polls_on => unreachable!(),
-    };
+    let (second, from) = world.refused().await;
     assert_ne!(second, first);
     assert_eq!(from, Offset(0), "goes on where the store stands");
 
@@ -198,5 +202,20 @@ async fn what_is_gathered_goes_out_where_nothing_more_comes() {
     assert!(world.reaches(5).await);
     assert_eq!(world.cell(), Some(Offset(5)));
     assert!(!world.position().checkpoint.complete);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_what_is_gathered_goes_out_soon() {
+    let world = World::new().await;
+    world.ends_at(100);
+    for refused in [false, true] {
+        let (claim, from) = if refused { world.refused().await } else { world.sought().await };
+        for n in from.0..from.0 + 4 {
+            world.booked(claim, n..n + 1);
+            world.beats(1).await;
+        }
+        assert_eq!(world.position().checkpoint.next > from, refused);
+    }
     world.end().await;
 }
