@@ -185,6 +185,7 @@ mod tests {
     use crate::{
         config,
         domain::{AccountId, Offset, Parameters, PartitionId, RecordAt, Rules, Time, Topic, fold},
+        projector::partition,
         wire,
     };
 
@@ -229,27 +230,15 @@ mod tests {
     }
 
     /// Folds one more entry into the account's cell.
-    fn booked(cell: &mut Option<Cell>, n: i64, parameters: &Parameters) {
-        let event = serde_json::json!({
-            "specversion": "1.0",
-            "id": format!("00000000-0000-4000-8000-{n:012}"),
-            "source": "/cache",
-            "type": "ledger.entry.booked.v1",
-            "subject": "A0",
-            "time": format!("2026-03-01T10:00:{n:02}Z"),
-            "data": {
-                "entry_id": format!("e{n}"), "account_id": "A0", "amount": "1", "currency": "CZK",
-                "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
-            },
-        });
+    fn fold_one(cell: &mut Option<Cell>, n: i64, parameters: &Parameters) {
         let (offset, timestamp) = (Offset(n), Time::from_millis(1_780_000_000_000));
-        let value = event.to_string();
+        let value = partition::tests::booked(usize::try_from(n).unwrap(), "A0", 1);
         let record = wire::Record {
             topic: Topic::Ledger,
             offset,
             timestamp,
             key: Some(b"A0"),
-            value: Some(value.as_bytes()),
+            value: Some(&value),
             headers: &[("content-type", Some(wire::STRUCTURED.as_bytes()))],
         };
         let event = wire::decode_for(&record, Some(&key(0)), parameters).unwrap();
@@ -264,7 +253,7 @@ mod tests {
         let (mut cache, places) = filled(1);
         let mut weights = vec![cache.weight()];
         for n in 0..40 {
-            booked(&mut cache.at(places[0], &key(0)).unwrap().cell, n, &parameters);
+            fold_one(&mut cache.at(places[0], &key(0)).unwrap().cell, n, &parameters);
             cache.change(places[0]);
             weights.push(cache.weight());
         }

@@ -31,14 +31,13 @@ use crate::{
     traces,
 };
 
+mod gathering;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
+
+use gathering::Gathering;
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
-/// How long cells are gathered, in heartbeats: so much is folded again after a crash.
-const GATHERED_BEATS: u32 = 6;
-/// Dead letters that are gathered: each holds its record.
-const GATHERED_DEAD_LETTERS: usize = 64;
 /// About what a cell takes in a commit; more makes room for itself.
 const CELL_BYTES: usize = 512;
 
@@ -65,7 +64,7 @@ pub(super) async fn own(
                 let mut session = Session::new(&shared, id, &progress, claimed);
                 if refused {
                     // What was gathered is lost with each refusal: were they frequent, it would never get on.
-                    session.gathering.beats = GATHERED_BEATS;
+                    session.gathering.goes_out_soon();
                 }
                 let ended = session.run(&mut batches, &stop).await;
                 if session.acknowledged_any {
@@ -226,13 +225,6 @@ pub(super) struct Session<'a> {
     pub(super) traced: Option<traces::Records>,
 }
 
-/// Since when cells are gathered.
-struct Gathering {
-    beats: u32,
-    /// Where the fold stood at the last beat.
-    stood: Offset,
-}
-
 struct Beat {
     claim: u64,
     number: u64,
@@ -266,7 +258,7 @@ impl<'a> Session<'a> {
             redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
             halt: None,
             troubled: false,
-            gathering: Gathering { beats: 0, stood: checkpoint.next },
+            gathering: Gathering::from(checkpoint.next),
             paused: None,
             pauses: Pauses::default(),
             suspect_round: shared.suspects(),
@@ -509,37 +501,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Nobody is answered from a partition before it has reached the log's end. Until then what is folded is gathered, so
-    /// that a cell which changes again and again is written once.
-    pub(super) fn gathers(&self) -> bool {
-        !self.sent.checkpoint.complete && self.halt.is_none() && self.paused.is_none()
-    }
-
-    /// Whether what is folded goes out behind this batch.
-    fn is_due(&self) -> bool {
-        if !self.gathers() {
-            return self.in_flight.is_empty() || self.is_half_full();
-        }
-        self.has_reached_an_end()
-            || self.pending.dead_letters.len() >= GATHERED_DEAD_LETTERS
-            // They go out with the last commit, all of them.
-            || self.pending.quarantines.len() >= self.shared.settings.batch_cells_max
-            // What is left after the others have gone is not acknowledged yet.
-            || self.cache.weight() > self.shared.cache_bytes_max()
-    }
-
-    /// At a heartbeat: whether what is folded stays. Not where nothing was folded since the last one.
-    fn goes_on_gathering(&mut self) -> bool {
-        let Gathering { beats, stood } = &mut self.gathering;
-        let moves = std::mem::replace(stood, self.next) != self.next;
-        *beats = beats.saturating_add(1);
-        moves && *beats < GATHERED_BEATS && self.gathers() && !self.has_reached_an_end()
-    }
-
-    fn has_reached_an_end(&self) -> bool {
-        self.ends.front().is_some_and(|(_, end)| *end <= self.next)
-    }
-
     pub(super) fn is_half_full(&self) -> bool {
         self.pending.cells.len().saturating_mul(2) >= self.shared.settings.batch_cells_max
     }
@@ -584,7 +545,7 @@ impl<'a> Session<'a> {
             })?;
         }
         if self.next > self.sent.checkpoint.next {
-            self.gathering.beats = 0;
+            self.gathering.begin();
         }
         self.write_ahead(&mut pending).await?;
         let to = Checkpoint { next: self.next, last: self.last, ..self.sent.checkpoint.with_next_commit() };
@@ -602,31 +563,6 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.put_in_flight(commit, traced).await;
-        Ok(())
-    }
-
-    /// Gathered cells beyond what one commit takes go out before it, in commits that leave the offset where it is. A cell
-    /// that is ahead of its position is what a script leaves that stopped half way: it is healed by folding again.
-    async fn write_ahead(&mut self, pending: &mut Pending) -> Result<(), StoreError> {
-        let cells_max = self.shared.settings.batch_cells_max.max(1);
-        if self.sent.checkpoint.complete || pending.cells.len() <= cells_max {
-            return Ok(());
-        }
-        // Who owes on an account is written with its cell: what marks the account in between would not reach them.
-        let mut owing: HashMap<Subject, Vec<Owing>> = HashMap::default();
-        for pair in pending.owing.drain(..) {
-            owing.entry(Subject::Account(pair.account.clone())).or_default().push(pair);
-        }
-        while pending.cells.len() > cells_max {
-            let piece = pending.cells.split_off(pending.cells.len().saturating_sub(cells_max));
-            self.make_room().await?;
-            let to = self.sent.checkpoint.with_next_commit();
-            let mut commit = self.commit_to(to, &piece, Vec::new());
-            commit.owing = commit.cells.iter().filter_map(|cell| owing.remove(&cell.key)).flatten().collect();
-            self.put_in_flight(commit, None).await;
-        }
-        self.make_room().await?;
-        pending.owing.extend(owing.into_values().flatten());
         Ok(())
     }
 

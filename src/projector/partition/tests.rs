@@ -80,3 +80,20 @@ impl Ground {
         (shared, polling)
     }
 }
+
+/// A booked entry in crowns, as it lies in the log.
+pub(in crate::projector) fn booked(n: usize, account: &str, amount: i64) -> Vec<u8> {
+    let event = serde_json::json!({
+        "specversion": "1.0",
+        "id": format!("00000000-0000-4000-8000-{n:012}"),
+        "source": "/owners",
+        "type": "ledger.entry.booked.v1",
+        "subject": account,
+        "time": format!("2026-03-01T10:{:02}:{:02}Z", n / 60, n % 60),
+        "data": {
+            "entry_id": format!("e{n}"), "account_id": account, "amount": amount.to_string(),
+            "currency": "CZK", "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
+        },
+    });
+    event.to_string().into_bytes()
+}

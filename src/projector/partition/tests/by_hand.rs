@@ -78,21 +78,10 @@ impl World {
     fn booked(&self, claim: u64, offsets: std::ops::Range<i64>) {
         let mut batch = Batch::new(claim);
         for n in offsets {
-            let event = serde_json::json!({
-                "specversion": "1.0",
-                "id": format!("00000000-0000-4000-8000-{n:012}"),
-                "source": "/by-hand",
-                "type": "ledger.entry.booked.v1",
-                "subject": "A1",
-                "time": "2026-03-01T10:00:00Z",
-                "data": {
-                    "entry_id": format!("e{n}"), "account_id": "A1", "amount": "1", "currency": "CZK",
-                    "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
-                },
-            });
+            let value = booked(usize::try_from(n).unwrap(), "A1", 1);
             let headers = [("content-type", crate::wire::STRUCTURED.as_bytes())];
             let at = (Offset(n), Time::from_millis(1_780_000_000_000));
-            batch.put(at, b"A1", event.to_string().as_bytes(), &headers);
+            batch.put(at, b"A1", &value, &headers);
         }
         self.batches.try_send(batch).unwrap();
     }

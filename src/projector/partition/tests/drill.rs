@@ -14,7 +14,6 @@ use std::{
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep},
@@ -69,7 +68,7 @@ impl Log {
             } else {
                 let (account, amount) = (random.random_range(0..ACCOUNTS), random.random_range(1..1_000));
                 log.sums[account] += amount;
-                Entry { offset, account, value: booked(n, account, amount) }
+                Entry { offset, account, value: booked(n, &id(account), amount) }
             };
             log.entries.push(entry);
         }
@@ -83,22 +82,6 @@ impl Log {
 
 fn id(account: usize) -> String {
     format!("A{account}")
-}
-
-fn booked(n: usize, account: usize, amount: i64) -> Vec<u8> {
-    let event = json!({
-        "specversion": "1.0",
-        "id": format!("00000000-0000-4000-8000-{n:012}"),
-        "source": "/drill",
-        "type": "ledger.entry.booked.v1",
-        "subject": id(account),
-        "time": format!("2026-03-01T10:{:02}:{:02}Z", n / 60, n % 60),
-        "data": {
-            "entry_id": format!("e{n}"), "account_id": id(account), "amount": amount.to_string(),
-            "currency": "CZK", "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
-        },
-    });
-    event.to_string().into_bytes()
 }
 
 /// What the processes share, and what happens to it.

@@ -1,0 +1,95 @@
+//! Cells that are gathered: nobody is answered from a partition before it has reached the log's end. Until then what is
+//! folded stays for a while, so that a cell which changes again and again is written once.
+
+use foldhash::HashMap;
+
+use super::{Pending, Session};
+use crate::{
+    domain::{Offset, Subject},
+    store::{Owing, StoreError},
+};
+
+/// How long cells are gathered, in heartbeats: so much is folded again after a crash.
+const GATHERED_BEATS: u32 = 6;
+/// Dead letters that are gathered: each holds its record.
+const GATHERED_DEAD_LETTERS: usize = 64;
+
+/// Since when cells are gathered.
+pub(super) struct Gathering {
+    beats: u32,
+    /// Where the fold stood at the last beat.
+    stood: Offset,
+}
+
+impl Gathering {
+    pub(super) fn from(stood: Offset) -> Self {
+        Gathering { beats: 0, stood }
+    }
+
+    /// What was gathered is on its way out.
+    pub(super) fn begin(&mut self) {
+        self.beats = 0;
+    }
+
+    /// What is gathered goes out with the next heartbeat but one.
+    pub(super) fn goes_out_soon(&mut self) {
+        self.beats = GATHERED_BEATS;
+    }
+}
+
+impl Session<'_> {
+    /// Whether what is folded stays until more of it has come.
+    pub(in crate::projector) fn gathers(&self) -> bool {
+        !self.sent.checkpoint.complete && self.halt.is_none() && self.paused.is_none()
+    }
+
+    /// Whether what is folded goes out behind this batch.
+    pub(super) fn is_due(&self) -> bool {
+        if !self.gathers() {
+            return self.in_flight.is_empty() || self.is_half_full();
+        }
+        self.has_reached_an_end()
+            || self.pending.dead_letters.len() >= GATHERED_DEAD_LETTERS
+            // They go out with the last commit, all of them.
+            || self.pending.quarantines.len() >= self.shared.settings.batch_cells_max
+            // What is left after the others have gone is not acknowledged yet.
+            || self.cache.weight() > self.shared.cache_bytes_max()
+    }
+
+    /// At a heartbeat: whether what is folded stays. Not where nothing was folded since the last one.
+    pub(super) fn goes_on_gathering(&mut self) -> bool {
+        let Gathering { beats, stood } = &mut self.gathering;
+        let moves = std::mem::replace(stood, self.next) != self.next;
+        *beats = beats.saturating_add(1);
+        moves && *beats < GATHERED_BEATS && self.gathers() && !self.has_reached_an_end()
+    }
+
+    fn has_reached_an_end(&self) -> bool {
+        self.ends.front().is_some_and(|(_, end)| *end <= self.next)
+    }
+
+    /// Gathered cells beyond what one commit takes go out before it, in commits that leave the offset where it is. A cell
+    /// that is ahead of its position is what a script leaves that stopped half way: it is healed by folding again.
+    pub(super) async fn write_ahead(&mut self, pending: &mut Pending) -> Result<(), StoreError> {
+        let cells_max = self.shared.settings.batch_cells_max.max(1);
+        if self.sent.checkpoint.complete || pending.cells.len() <= cells_max {
+            return Ok(());
+        }
+        // Who owes on an account is written with its cell: what marks the account in between would not reach them.
+        let mut owing: HashMap<Subject, Vec<Owing>> = HashMap::default();
+        for pair in pending.owing.drain(..) {
+            owing.entry(Subject::Account(pair.account.clone())).or_default().push(pair);
+        }
+        while pending.cells.len() > cells_max {
+            let piece = pending.cells.split_off(pending.cells.len().saturating_sub(cells_max));
+            self.make_room().await?;
+            let to = self.sent.checkpoint.with_next_commit();
+            let mut commit = self.commit_to(to, &piece, Vec::new());
+            commit.owing = commit.cells.iter().filter_map(|cell| owing.remove(&cell.key)).flatten().collect();
+            self.put_in_flight(commit, None).await;
+        }
+        self.make_room().await?;
+        pending.owing.extend(owing.into_values().flatten());
+        Ok(())
+    }
+}
