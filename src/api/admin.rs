@@ -13,6 +13,7 @@ use super::{
     connections::{self, Bounds},
     reply::{self, Reply},
     server::StartError,
+    workers::Workers,
 };
 use crate::telemetry;
 
@@ -39,6 +40,7 @@ pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
     routes: Arc<Routes>,
+    workers: Workers,
 }
 
 struct Routes {
@@ -60,7 +62,14 @@ impl Admin {
         };
         let (listener, address) =
             bound.await.map_err(|source| StartError::Listen { key: "admin.listen", listen, source })?;
-        Ok(Admin { listener, address, routes: Arc::new(Routes { registry, readiness }) })
+        let routes = Arc::new(Routes { registry, readiness });
+        Ok(Admin { listener, address, routes, workers: Workers::here() })
+    }
+
+    /// Answers by these threads, as the views do.
+    #[must_use]
+    pub fn by(self, workers: Workers) -> Self {
+        Admin { workers, ..self }
     }
 
     /// Where it listens.
@@ -70,7 +79,8 @@ impl Admin {
 
     /// Serves until the token is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
-        connections::serve(self.listener, None, router(self.routes), Bounds::default(), shutdown, GRACE)
+        let router = router(self.routes);
+        connections::serve(self.workers, self.listener, None, router, Bounds::default(), shutdown, GRACE)
             .await;
     }
 }

@@ -29,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
+use super::workers::Workers;
 use crate::{telemetry::Seldom, tls::Validity};
 
 /// How long a stop waits for the rest of headers that have begun.
@@ -61,6 +62,7 @@ impl Default for Bounds {
 /// Serves until the token is cancelled. Then nothing new is taken, open requests are answered, and what is
 /// open after `grace` is cut off.
 pub async fn serve(
+    workers: Workers,
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     router: Router,
@@ -85,14 +87,17 @@ pub async fn serve(
         match accepted {
             Ok((stream, _peer)) => {
                 let (router, shutdown, cut_off) = (router.clone(), shutdown.clone(), cut_off.clone());
-                let tls = tls.clone();
-                connections.spawn(async move {
+                let (stream, tls) = (stream.into_std(), tls.clone());
+                let place = workers.place();
+                let runtime = place.runtime.clone();
+                let answering = async move {
                     tokio::select! {
                         () = secured(stream, tls, router, bounds, shutdown) => {}
                         () = cut_off.cancelled() => {}
                     }
-                    drop(slot);
-                });
+                    drop((slot, place));
+                };
+                connections.spawn_on(answering, &runtime);
             }
             Err(error) => {
                 // Out of descriptors, most likely: those of others must close first.
@@ -145,12 +150,14 @@ pub struct Peer {
 }
 
 async fn secured(
-    stream: TcpStream,
+    stream: std::io::Result<std::net::TcpStream>,
     tls: Option<Arc<Tls>>,
     router: Router,
     bounds: Bounds,
     shutdown: CancellationToken,
 ) {
+    // Its readiness is from now on told to the thread that answers.
+    let Ok(stream) = stream.and_then(TcpStream::from_std) else { return };
     // Answers are one short packet: waiting for more to send would only delay them.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -406,7 +413,15 @@ mod tests {
         let at = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let router = Router::new().fallback(hello);
-        let running = tokio::spawn(serve(listener, None, router, bounds, stop.clone(), grace));
+        let running = tokio::spawn(serve(
+            Workers::start().unwrap(),
+            listener,
+            None,
+            router,
+            bounds,
+            stop.clone(),
+            grace,
+        ));
         (at, stop, running)
     }
 

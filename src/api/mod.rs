@@ -42,8 +42,10 @@ mod router;
 mod server;
 mod settings;
 mod unavailable;
+mod workers;
 
 pub use admin::{Admin, Readiness, Report};
 pub use clock::Clock;
 pub use server::{ReloadError, Reloader, Server, StartError};
 pub use settings::{Settings, SettingsError};
+pub use workers::Workers;

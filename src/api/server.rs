@@ -24,6 +24,7 @@ use super::{
     refusal::Refusals,
     router::{self, Api},
     settings::{self, Settings, SettingsError},
+    workers::Workers,
 };
 use crate::{
     store::{CountStore, ReadStore},
@@ -50,6 +51,9 @@ pub enum StartError {
     /// A setting that cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// No more threads.
+    #[error("the system starts no threads to answer on")]
+    Threads(#[source] std::io::Error),
     /// The description of the views is none.
     #[error("the description of the views cannot be made")]
     Document(#[from] serde_json::Error),
@@ -61,6 +65,7 @@ pub struct Server {
     address: SocketAddr,
     api: Arc<Api>,
     tls: Option<Arc<Tls>>,
+    workers: Workers,
 }
 
 impl Server {
@@ -114,12 +119,18 @@ impl Server {
             refusals: Refusals::new(),
             away: Seldom::default(),
         });
-        Ok(Server { listener, address, api, tls })
+        let workers = Workers::start().map_err(StartError::Threads)?;
+        Ok(Server { listener, address, api, tls, workers })
     }
 
     /// Where it listens: the port that was found where 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The threads that answer.
+    pub fn workers(&self) -> Workers {
+        self.workers.clone()
     }
 
     /// What replaces who may read, and the certificate.
@@ -139,7 +150,8 @@ impl Server {
         let watching = tokio::spawn(watch(Arc::clone(&self.api.freshness), answered.clone()));
         tokio::spawn(keep_keys(Arc::clone(&self.api), answered.clone()));
         let (bounds, grace) = (self.api.settings.bounds, self.api.settings.shutdown_max);
-        connections::serve(self.listener, self.tls, router::router(self.api), bounds, shutdown, grace).await;
+        let router = router::router(self.api);
+        connections::serve(self.workers, self.listener, self.tls, router, bounds, shutdown, grace).await;
         answered.cancel();
         if watching.await.is_err() {
             tracing::error!("the task that watches freshness ended by itself");

@@ -70,7 +70,8 @@ impl Code {
 }
 
 impl RedisStore {
-    /// A store that connects when it is first used; it must be used within one tokio runtime.
+    /// A store that connects when it is first used. Its write side must be used within one tokio runtime; its reads of
+    /// accounts and customers have a connection for each runtime that asks.
     /// [`StoreError::Corrupt`] for a URL that cannot be read.
     pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
         let scripts = Scripts {

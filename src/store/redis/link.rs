@@ -36,13 +36,17 @@ pub(super) struct Link {
     config: AsyncConnectionConfig,
     scripts: Vec<Code>,
     live: ArcSwapOption<Live>,
-    dialled: AtomicU64,
+    dialled: Arc<AtomicU64>,
+    /// How often the one that it follows was dialled.
+    followed: Option<Arc<AtomicU64>>,
     dial: Mutex<Dial>,
 }
 
 struct Live {
     connection: MultiplexedConnection,
     number: u64,
+    /// How often the followed one had been dialled before.
+    after: u64,
 }
 
 struct Dial {
@@ -71,9 +75,24 @@ impl Link {
                 .set_pipeline_buffer_size(256),
             scripts,
             live: ArcSwapOption::empty(),
-            dialled: AtomicU64::new(0),
+            dialled: Arc::default(),
+            followed: None,
             dial: Mutex::new(Dial { backoff: BACKOFF_MIN, not_before: None }),
         })
+    }
+
+    /// Another connection to the same server, which is made anew whenever the first one is: what is examined through one
+    /// is examined for both, and nobody stays with a server that is a primary no more.
+    pub(super) fn following(&self) -> Self {
+        Link {
+            target: self.target.clone(),
+            config: self.config.clone(),
+            scripts: self.scripts.clone(),
+            live: ArcSwapOption::empty(),
+            dialled: Arc::default(),
+            followed: Some(Arc::clone(&self.dialled)),
+            dial: Mutex::new(Dial { backoff: BACKOFF_MIN, not_before: None }),
+        }
     }
 
     /// Sends one command.
@@ -119,12 +138,17 @@ impl Link {
         }
     }
 
+    fn followed(&self) -> u64 {
+        self.followed.as_ref().map_or(0, |dialled| dialled.load(Ordering::Acquire))
+    }
+
     async fn live(&self) -> Result<Arc<Live>, StoreError> {
-        if let Some(live) = self.live.load_full() {
+        let current = || self.live.load_full().filter(|live| live.after == self.followed());
+        if let Some(live) = current() {
             return Ok(live);
         }
         let mut dial = self.dial.lock().await;
-        if let Some(live) = self.live.load_full() {
+        if let Some(live) = current() {
             return Ok(live);
         }
         if let Some(wait) = dial.not_before.and_then(|instant| instant.checked_duration_since(Instant::now()))
@@ -135,10 +159,11 @@ impl Link {
             }
             tokio::time::sleep(wait).await;
         }
+        let after = self.followed();
         match self.connect().await {
             Ok(connection) => {
-                let number = self.dialled.fetch_add(1, Ordering::Relaxed);
-                let live = Arc::new(Live { connection, number });
+                let number = self.dialled.fetch_add(1, Ordering::Release);
+                let live = Arc::new(Live { connection, number, after });
                 self.live.store(Some(Arc::clone(&live)));
                 // A server that takes connections and fails every call is not dialled in a tight loop either.
                 dial.not_before = Instant::now().checked_add(BACKOFF_MIN);

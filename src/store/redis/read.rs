@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +15,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::{self, Handle},
+    sync::{mpsc, oneshot},
+};
 
 use super::{
     Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, parts, position, quarantine,
@@ -44,9 +47,17 @@ const REPEATS_MAX: usize = 3;
 
 /// The read side of the store.
 pub(super) struct Reader {
-    core: Arc<Core>,
-    queue: OnceLock<mpsc::Sender<Ask>>,
+    core: Core,
+    gatherers: ArcSwap<Vec<Gatherer>>,
+    adding: Mutex<()>,
     timeout: Duration,
+}
+
+/// Where the reads of one runtime gather: so none is handed from thread to thread where each thread has its own.
+#[derive(Clone)]
+struct Gatherer {
+    runtime: runtime::Id,
+    queue: mpsc::Sender<Ask>,
 }
 
 struct Core {
@@ -103,7 +114,7 @@ impl Reader {
             active: ArcSwapOption::empty(),
             listed: ArcSwap::default(),
         };
-        Ok(Reader { core: Arc::new(core), queue: OnceLock::new(), timeout })
+        Ok(Reader { core, gatherers: ArcSwap::default(), adding: Mutex::new(()), timeout })
     }
 
     /// Reads keys of no generation in both ways.
@@ -124,11 +135,7 @@ impl Reader {
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<Option<T>, StoreError> {
-        let queue = self.queue.get_or_init(|| {
-            let (sender, receiver) = mpsc::channel(WAITING_READS_MAX);
-            tokio::spawn(gather(Arc::clone(&self.core), receiver));
-            sender
-        });
+        let queue = self.queue();
         let (reply, answer) = oneshot::channel();
         let ask = ask(reply);
         self.bounded(async {
@@ -138,6 +145,31 @@ impl Reader {
             answer.await.unwrap_or_else(|_| Err(stopped()))
         })
         .await
+    }
+
+    /// The queue of the runtime that asks.
+    fn queue(&self) -> mpsc::Sender<Ask> {
+        let runtime = Handle::current().id();
+        let found = |gatherers: &[Gatherer]| {
+            let live = |gatherer: &&Gatherer| gatherer.runtime == runtime && !gatherer.queue.is_closed();
+            gatherers.iter().find(live).map(|found| found.queue.clone())
+        };
+        if let Some(queue) = found(&self.gatherers.load()) {
+            return queue;
+        }
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let gatherers = self.gatherers.load();
+        if let Some(queue) = found(&gatherers) {
+            return queue;
+        }
+        let (queue, receiver) = mpsc::channel(WAITING_READS_MAX);
+        tokio::spawn(gather(self.core.following(), receiver));
+        // Those of runtimes that have ended are gone with them.
+        let mut gatherers: Vec<_> =
+            gatherers.iter().filter(|gatherer| !gatherer.queue.is_closed()).cloned().collect();
+        gatherers.push(Gatherer { runtime, queue: queue.clone() });
+        self.gatherers.store(Arc::new(gatherers));
+        queue
     }
 
     async fn bounded<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -152,9 +184,20 @@ fn stopped() -> StoreError {
 
 /// Takes the reads that wait, and answers them with one call. While it is under way, reads gather: the busier, the
 /// larger the calls, and the less each read costs. Ends with the store.
-async fn gather(core: Arc<Core>, mut queue: mpsc::Receiver<Ask>) {
+async fn gather(core: Core, mut queue: mpsc::Receiver<Ask>) {
     let mut waiting = Vec::with_capacity(BATCH_READS_MAX);
     while queue.recv_many(&mut waiting, BATCH_READS_MAX).await > 0 {
+        // Whoever asks in this turn of the event loop comes along, and in the next, as long as somebody does.
+        let mut had = 0;
+        while had < waiting.len() && waiting.len() < BATCH_READS_MAX {
+            had = waiting.len();
+            tokio::task::yield_now().await;
+            while waiting.len() < BATCH_READS_MAX
+                && let Ok(ask) = queue.try_recv()
+            {
+                waiting.push(ask);
+            }
+        }
         core.answer(waiting.drain(..)).await;
     }
 }
@@ -184,6 +227,19 @@ enum Called {
 }
 
 impl Core {
+    /// The same by a connection of its own.
+    fn following(&self) -> Self {
+        Core {
+            link: self.link.following(),
+            code: self.code.clone(),
+            live: self.live.clone(),
+            take: self.take.clone(),
+            prefix: self.prefix.clone(),
+            active: ArcSwapOption::empty(),
+            listed: ArcSwap::default(),
+        }
+    }
+
     async fn answer(&self, asked: impl Iterator<Item = Ask>) {
         let (mut accounts, mut customers) = (Vec::new(), Vec::new());
         for ask in asked {

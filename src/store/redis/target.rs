@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// The configured server, or the primary that sentinels know.
+#[derive(Clone)]
 pub(super) struct Target {
     info: ConnectionInfo,
     secure: bool,

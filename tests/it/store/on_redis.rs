@@ -1,5 +1,7 @@
 //! What befalls Redis alone: how it may be set up, what it may refuse, how it is lost and found.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -100,6 +102,41 @@ fn a_url_that_cannot_be_read_is_refused_without_repeating_it() {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("read"),
     }
+}
+
+/// The connections that a server has, but for the one that asks.
+fn connections(server: &Server) -> BTreeSet<String> {
+    let list: String = server.command(&["CLIENT", "LIST"]);
+    let others = list.lines().filter(|line| !line.contains("cmd=client|list"));
+    others.filter_map(|line| Some(line.split_once("id=")?.1.split_once(' ')?.0.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn reads_do_not_stay_with_a_server_that_samples_have_left() {
+    let fixture = Fixture::redis();
+    let g1 = Generation(1);
+    fixture.bear(g1, &[(L0, Offset(0))]).await.expect("born");
+    fixture.activate(None, g1).await.expect("active");
+    let server = fixture.server();
+    let of_others = connections(server);
+    let store = connect(&server.url());
+    let own = || &connections(server) - &of_others;
+    let account = AccountId::parse("A").expect("an id");
+    store.healthy().await.expect("healthy");
+    let examined = own();
+    store.account(&account).await.expect("a read");
+    let before = own();
+    assert_eq!((examined.len(), before.len()), (1, 2), "reads have a connection of their own");
+    store.account(&account).await.expect("a read");
+    assert_eq!(own(), before, "which they keep");
+
+    let id = examined.first().expect("one").as_str();
+    server.command::<()>(&["CLIENT", "KILL", "ID", id]);
+    transient(&store.healthy().await);
+    store.healthy().await.expect("healthy again");
+    store.account(&account).await.expect("a read");
+    let after = own();
+    assert_eq!((after.len(), after.intersection(&before).count()), (2, 0), "{before:?} {after:?}");
 }
 
 /// The permissions that the documentation of the store names, and no others.
