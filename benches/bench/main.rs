@@ -136,6 +136,9 @@ impl Topics {
     }
 }
 
+/// Less than the cells of the main scenario take.
+const BOUND_MIB: u64 = 64;
+
 struct Bench {
     args: Args,
     redis: redis::Client,
@@ -196,8 +199,10 @@ fn main() {
         bench.operate(events, &base(&[]));
     }
     if bench.wanted("memory") {
-        let topics = bench.fill("long", events * 5, &base(&[]));
-        bench.drain("long", &topics, false);
+        let short = bench.fill("short", events, &base(&[]));
+        let long = bench.fill("long", events * 5, &base(&[]));
+        bench.drain("long", &long, false);
+        bench.bounded(&[("short", &short), ("long", &long)]);
     }
     bench.report();
 }
@@ -395,6 +400,23 @@ listen = "127.0.0.1:{admin}"
         }
     }
 
+    /// Peaks of memory where the cells of either stream fill their bound.
+    fn bounded(&mut self, streams: &[(&str, &Topics)]) {
+        for (name, topics) in streams {
+            self.flush();
+            let text =
+                fs::read_to_string(self.args.out.join(format!("{name}.toml"))).expect("the configuration");
+            let config = self.args.out.join(format!("{name}.bounded.toml"));
+            let bound = format!("{text}[projector]\ncache_bytes_max = {}\n", BOUND_MIB << 20);
+            fs::write(&config, bound).expect("a configuration");
+            eprintln!("memory: draining {name} with {BOUND_MIB} MiB for cells");
+            let mut role = Role::start(&self.args.binary, "project", &config);
+            let prefix = format!("{{{}}}", topics.name);
+            self.until_drained(&prefix, 1, &topics.ends(), &mut role);
+            self.put("memory", &format!("{name}_peak_mib"), process::peak_mib(role.pid()));
+        }
+    }
+
     /// What came while nobody projected, folded into a generation that readers are answered from: each commit is one
     /// that they may see, so nothing is gathered.
     fn behind(&mut self, scenario: &str, topics: &Topics, config: &Path, mut role: Role) {
@@ -570,6 +592,7 @@ listen = "127.0.0.1:{admin}"
             | "explain_customer_scanned_per_second"
             | "explain_customer_per_second" => "bare_per_second",
             "account_per_second" | "customer_per_second" | "tls_account_per_second" => "constant_per_second",
+            "long_peak_mib" => "short_peak_mib",
             "foreign_p50_us" => "absent_p50_us",
             "readable_p50_us" => "consumed_p50_us",
             "readable_p99_us" => "consumed_p99_us",

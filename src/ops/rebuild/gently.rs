@@ -1,4 +1,4 @@
-//! A feeder that gives way: to every other process of its machine, and in Redis to readers. It folds the log beside the
+//! A feeder that gives way: to the other processes of its group on its machine, and in Redis to readers. It folds the log beside the
 //! served generation; once that is done, one of ordinary rank takes its place.
 
 use std::{sync::Arc, time::Duration};
@@ -20,9 +20,9 @@ use crate::{
     telemetry,
 };
 
-/// Commits that Redis is given at the same time, and the cells in each. Larger ones are a little faster, and readers wait
-/// several times as long.
-const COMMITS_AT_ONCE: usize = 3;
+/// Commits that Redis is given at the same time, and the cells in each. More of them or larger ones are a little faster,
+/// and readers wait longer, up to several times as long.
+const COMMITS_AT_ONCE: usize = 1;
 const CELLS_AT_ONCE: usize = 50;
 /// How long it stays, once the other one has joined, for that to be given a partition.
 const RELIEVED_MAX: Duration = Duration::from_secs(10);
