@@ -1,5 +1,5 @@
-//! A feeder that gives way: to the other processes of its group on its machine, and in Redis to readers. It folds the log beside the
-//! served generation; once that is done, one of ordinary rank takes its place.
+//! A feeder that gives way: to the other processes of its group on its machine, and in Redis to readers. It folds the
+//! log beside the served generation; once that is done, one of ordinary rank takes its place.
 
 use std::{sync::Arc, time::Duration};
 
