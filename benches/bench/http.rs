@@ -25,7 +25,7 @@ pub struct Load {
     pub p50_us: u64,
     /// 99th percentile of the answer times, in microseconds.
     pub p99_us: u64,
-    /// Answers whose status was not 200.
+    /// Answers whose status was neither 200 nor 304.
     pub other_status: usize,
 }
 
@@ -116,7 +116,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     (times, others)
 }
 
-/// Reads one answer whole; whether its status was 200.
+/// Reads one answer whole; whether its status was 200, or 304.
 async fn answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     loop {
@@ -131,7 +131,7 @@ async fn answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut [u8]) -> bool
             .and_then(|length| length.trim().parse::<usize>().ok())
             .unwrap_or(0);
         if filled >= head + 4 + length {
-            return text.starts_with("http/1.1 200");
+            return text.starts_with("http/1.1 200") || text.starts_with("http/1.1 304");
         }
     }
 }

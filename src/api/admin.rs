@@ -40,7 +40,6 @@ pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
     routes: Arc<Routes>,
-    workers: Workers,
 }
 
 struct Routes {
@@ -63,13 +62,7 @@ impl Admin {
         let (listener, address) =
             bound.await.map_err(|source| StartError::Listen { key: "admin.listen", listen, source })?;
         let routes = Arc::new(Routes { registry, readiness });
-        Ok(Admin { listener, address, routes, workers: Workers::here() })
-    }
-
-    /// Answers by these threads, as the views do.
-    #[must_use]
-    pub fn by(self, workers: Workers) -> Self {
-        Admin { workers, ..self }
+        Ok(Admin { listener, address, routes })
     }
 
     /// Where it listens.
@@ -80,7 +73,7 @@ impl Admin {
     /// Serves until the token is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         let router = router(self.routes);
-        connections::serve(self.workers, self.listener, None, router, Bounds::default(), shutdown, GRACE)
+        connections::serve(Workers::here(), self.listener, None, router, Bounds::default(), shutdown, GRACE)
             .await;
     }
 }

@@ -382,12 +382,12 @@ mod tests {
 
     use super::*;
 
-    /// Says hello, after a while where the path says so.
-    async fn hello(request: Request<Body>) -> &'static str {
+    /// Says hello as the thread that it runs on, after a while where the path says so.
+    async fn hello(request: Request<Body>) -> String {
         if request.uri().path() == "/slow" {
             tokio::time::sleep(Duration::from_millis(900)).await;
         }
-        "hello"
+        format!("hello from {}", std::thread::current().name().unwrap_or_default())
     }
 
     const BOUNDS: Bounds = Bounds {
@@ -435,6 +435,15 @@ mod tests {
             .unwrap()
             .unwrap();
         (text, started.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_thread_of_its_own_answers() {
+        let (at, _stop) = serving(BOUNDS).await;
+        let mut socket = TcpStream::connect(at).await.unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let (text, _) = until_closed(&mut socket, request).await;
+        assert!(text.ends_with(&format!("hello from {}", crate::api::workers::THREAD)), "{text}");
     }
 
     #[tokio::test]

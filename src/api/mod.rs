@@ -48,4 +48,3 @@ pub use admin::{Admin, Readiness, Report};
 pub use clock::Clock;
 pub use server::{ReloadError, Reloader, Server, StartError};
 pub use settings::{Settings, SettingsError};
-pub use workers::Workers;

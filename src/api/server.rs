@@ -128,11 +128,6 @@ impl Server {
         self.address
     }
 
-    /// The threads that answer.
-    pub fn workers(&self) -> Workers {
-        self.workers.clone()
-    }
-
     /// What replaces who may read, and the certificate.
     pub fn reloader(&self) -> Reloader {
         Reloader { api: Arc::clone(&self.api), tls: self.tls.clone() }

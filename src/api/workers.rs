@@ -1,10 +1,17 @@
-//! Threads that answer. A connection stays with one of them, and nothing about its requests is handed from thread to
-//! thread.
+//! Threads that answer. A connection stays with one of them, and so do its requests: answering wakes no other thread.
 
-use std::{io, num::NonZero, sync::Arc, thread};
+use std::{
+    io,
+    num::NonZero,
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What the threads are called.
+pub const THREAD: &str = "answers";
 
 /// Threads with an event loop each; they end with the last clone.
 #[derive(Clone)]
@@ -35,12 +42,23 @@ impl Workers {
         let guard = stop.clone().drop_guard();
         let mut workers = Vec::new();
         for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            workers.push(Worker::of(runtime.handle().clone()));
             let stop = stop.clone();
-            thread::Builder::new()
-                .name("answers".to_owned())
-                .spawn(move || runtime.block_on(stop.cancelled()))?;
+            // Made and dropped on its own thread: within another runtime it may not be dropped.
+            let (tell, told) = mpsc::channel();
+            thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
+                let runtime = Builder::new_current_thread().enable_all().build();
+                // Whoever starts it waits for this.
+                drop(
+                    tell.send(
+                        runtime.as_ref().map(|runtime| runtime.handle().clone()).map_err(io::Error::kind),
+                    ),
+                );
+                if let Ok(runtime) = runtime {
+                    runtime.block_on(stop.cancelled());
+                }
+            })?;
+            let runtime = told.recv().map_err(io::Error::other)??;
+            workers.push(Worker::of(runtime));
         }
         Ok(Workers(Arc::new(Threads { workers, _stop: Some(guard) })))
     }
@@ -103,7 +121,7 @@ mod tests {
         assert_eq!(here.runtime.spawn(async move { name() }).await.unwrap(), own);
         let workers = Workers::start().unwrap();
         let named = workers.place().runtime.spawn(async move { name() }).await.unwrap();
-        assert_eq!(named.as_deref(), Some("answers"));
+        assert_eq!(named.as_deref(), Some(THREAD));
         // The first workers are dropped: their threads end.
         let end = async { while there.runtime.spawn(async {}).await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(10), end).await.unwrap();

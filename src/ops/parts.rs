@@ -41,8 +41,10 @@ pub fn shutdown() -> anyhow::Result<CancellationToken> {
     Ok(shutdown)
 }
 
-/// Descriptors beside those of connections to the views: of Redis, Kafka, files, and the admin listener.
+/// Descriptors beside those of connections to the views: of Kafka, files, and the admin listener.
 const DESCRIPTORS_BESIDE: u64 = 256;
+/// Those of each thread that answers: its event loop, and its connection to Redis, which may be made anew.
+const DESCRIPTORS_OF_A_THREAD: u64 = 8;
 
 /// Lets the process hold as many descriptors as the system allows: what it is given at first, mostly 1024, is less than
 /// the views may take, and without one neither Redis nor the admin listener is reached.
@@ -51,13 +53,16 @@ pub fn raise_descriptors(connections_max: usize) {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files cannot be raised");
     }
-    let wanted = u64::try_from(connections_max).unwrap_or(u64::MAX).saturating_add(DESCRIPTORS_BESIDE);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = u64::try_from(threads).unwrap_or(u64::MAX).saturating_mul(DESCRIPTORS_OF_A_THREAD);
+    let beside = DESCRIPTORS_BESIDE.saturating_add(threads);
+    let wanted = u64::try_from(connections_max).unwrap_or(u64::MAX).saturating_add(beside);
     // None is no limit.
     if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < wanted) {
         tracing::warn!(
             limit,
-            "api.connections_max is {connections_max}, and with {DESCRIPTORS_BESIDE} more does not fit into the limit \
-             of open files: raise that (LimitNOFILE=, ulimit -n), or lower the key"
+            "api.connections_max is {connections_max}, and with {beside} more does not fit into the limit of \
+             open files: raise that (LimitNOFILE=, ulimit -n), or lower the key"
         );
     }
 }

@@ -33,7 +33,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     parts::until_all(
         shutdown.clone(),
         [
-            parts::spawn(admin.by(server.workers()).run(shutdown.clone())),
+            parts::spawn(admin.run(shutdown.clone())),
             parts::spawn(server.run(shutdown.clone())),
             tokio::spawn(parts::project(config, cluster, writes, standing, shutdown)),
         ],

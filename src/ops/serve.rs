@@ -25,7 +25,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     parts::tell_listening(server.local_addr(), admin.local_addr());
     parts::until_all(
         shutdown.clone(),
-        [parts::spawn(admin.by(server.workers()).run(shutdown.clone())), parts::spawn(server.run(shutdown))],
+        [parts::spawn(admin.run(shutdown.clone())), parts::spawn(server.run(shutdown))],
     )
     .await
 }

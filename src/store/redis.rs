@@ -70,8 +70,8 @@ impl Code {
 }
 
 impl RedisStore {
-    /// A store that connects when it is first used. Its write side must be used within one tokio runtime; its reads of
-    /// accounts and customers have a connection for each runtime that asks.
+    /// A store that connects when it is first used, by a connection for writes, one for samples and counts, and one for
+    /// the reads of each tokio runtime that asks. The first two live on the runtime that first uses them.
     /// [`StoreError::Corrupt`] for a URL that cannot be read.
     pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
         let scripts = Scripts {

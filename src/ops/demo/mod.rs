@@ -85,7 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     parts::until_all(
         shutdown.clone(),
         [
-            parts::spawn(admin.by(server.workers()).run(shutdown.clone())),
+            parts::spawn(admin.run(shutdown.clone())),
             parts::spawn(server.run(shutdown.clone())),
             tokio::spawn(parts::project(config, cluster.clone(), store, standing, shutdown.clone())),
             tokio::spawn(async move {

@@ -88,7 +88,7 @@ async fn until(reached: impl Fn() -> bool) {
 fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow::Result<Option<Generation>> {
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
-        tracing::warn!(?error, "this rebuild does not give way to other processes of its machine");
+        tracing::warn!(?error, "this rebuild does not give way to other processes");
     }
     let settings = &mut config.projector;
     settings.batch_cells_max = settings.batch_cells_max.min(CELLS_AT_ONCE);

@@ -36,17 +36,19 @@ pub(super) struct Link {
     config: AsyncConnectionConfig,
     scripts: Vec<Code>,
     live: ArcSwapOption<Live>,
-    dialled: Arc<AtomicU64>,
-    /// How often the one that it follows was dialled.
-    followed: Option<Arc<AtomicU64>>,
+    dialled: AtomicU64,
+    /// The one whose server it keeps to.
+    followed: Option<Arc<Link>>,
     dial: Mutex<Dial>,
 }
 
 struct Live {
     connection: MultiplexedConnection,
     number: u64,
-    /// How often the followed one had been dialled before.
-    after: u64,
+    /// The server, as long as it runs.
+    run: String,
+    /// The number of the followed one.
+    after: Option<u64>,
 }
 
 struct Dial {
@@ -75,22 +77,22 @@ impl Link {
                 .set_pipeline_buffer_size(256),
             scripts,
             live: ArcSwapOption::empty(),
-            dialled: Arc::default(),
+            dialled: AtomicU64::new(0),
             followed: None,
             dial: Mutex::new(Dial { backoff: BACKOFF_MIN, not_before: None }),
         })
     }
 
     /// Another connection to the same server, which is made anew whenever the first one is: what is examined through one
-    /// is examined for both, and nobody stays with a server that is a primary no more.
-    pub(super) fn following(&self) -> Self {
+    /// is examined for both, and nobody is with a server that the first one is not with.
+    pub(super) fn following(self: &Arc<Self>) -> Self {
         Link {
             target: self.target.clone(),
             config: self.config.clone(),
             scripts: self.scripts.clone(),
             live: ArcSwapOption::empty(),
-            dialled: Arc::default(),
-            followed: Some(Arc::clone(&self.dialled)),
+            dialled: AtomicU64::new(0),
+            followed: Some(Arc::clone(self)),
             dial: Mutex::new(Dial { backoff: BACKOFF_MIN, not_before: None }),
         }
     }
@@ -138,12 +140,22 @@ impl Link {
         }
     }
 
-    fn followed(&self) -> u64 {
-        self.followed.as_ref().map_or(0, |dialled| dialled.load(Ordering::Acquire))
+    async fn live(&self) -> Result<Arc<Live>, StoreError> {
+        let Some(followed) = &self.followed else { return self.own(None).await };
+        let first = followed.own(None).await?;
+        let live = self.own(Some(first.number)).await?;
+        if live.run != first.run {
+            // What names the server has named another one since: whoever is right, both ask again.
+            followed.drop_if(first.number);
+            self.drop_if(live.number);
+            let reason = "Redis was reached at two servers at the same time, as in a fail-over".to_owned();
+            return Err(StoreError::Transient { reason });
+        }
+        Ok(live)
     }
 
-    async fn live(&self) -> Result<Arc<Live>, StoreError> {
-        let current = || self.live.load_full().filter(|live| live.after == self.followed());
+    async fn own(&self, after: Option<u64>) -> Result<Arc<Live>, StoreError> {
+        let current = || self.live.load_full().filter(|live| live.after == after);
         if let Some(live) = current() {
             return Ok(live);
         }
@@ -159,11 +171,10 @@ impl Link {
             }
             tokio::time::sleep(wait).await;
         }
-        let after = self.followed();
         match self.connect().await {
-            Ok(connection) => {
-                let number = self.dialled.fetch_add(1, Ordering::Release);
-                let live = Arc::new(Live { connection, number, after });
+            Ok((connection, run)) => {
+                let number = self.dialled.fetch_add(1, Ordering::Relaxed);
+                let live = Arc::new(Live { connection, number, run, after });
                 self.live.store(Some(Arc::clone(&live)));
                 // A server that takes connections and fails every call is not dialled in a tight loop either.
                 dial.not_before = Instant::now().checked_add(BACKOFF_MIN);
@@ -181,14 +192,18 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Undialled> {
+    /// A connection, and the `run_id` of the server.
+    async fn connect(&self) -> Result<(MultiplexedConnection, String), Undialled> {
         let mut connection = self.target.dial(&self.config).await?;
         let mut load = redis::pipe();
         for script in &self.scripts {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
-        load.query_async::<Vec<String>>(&mut connection).await?;
-        Ok(connection)
+        load.cmd("INFO").arg("server");
+        let said: Vec<String> = load.query_async(&mut connection).await?;
+        let info = said.last().map(String::as_str).unwrap_or_default();
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
+        Ok((connection, run.trim().to_owned()))
     }
 }
 

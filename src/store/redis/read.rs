@@ -38,6 +38,8 @@ use crate::{
 
 /// Reads that share one call, at most: Redis is held for some tens of microseconds.
 const BATCH_READS_MAX: usize = 64;
+/// Turns of the event loop that a call waits for more reads.
+const TURNS_MAX: usize = 8;
 /// Reads that wait for a call; those beyond wait for room.
 const WAITING_READS_MAX: usize = 4_096;
 /// A day and the zones of the earth around it.
@@ -61,7 +63,7 @@ struct Gatherer {
 }
 
 struct Core {
-    link: Link,
+    link: Arc<Link>,
     code: Code,
     live: Code,
     take: Code,
@@ -106,7 +108,7 @@ impl Reader {
         let live = Code::new(include_str!("live.lua"));
         let take = Code::new(include_str!("take.lua"));
         let core = Core {
-            link: Link::new(config, timeout, vec![script.clone(), live.clone(), take.clone()])?,
+            link: Arc::new(Link::new(config, timeout, vec![script.clone(), live.clone(), take.clone()])?),
             code: script,
             live,
             take,
@@ -187,15 +189,17 @@ fn stopped() -> StoreError {
 async fn gather(core: Core, mut queue: mpsc::Receiver<Ask>) {
     let mut waiting = Vec::with_capacity(BATCH_READS_MAX);
     while queue.recv_many(&mut waiting, BATCH_READS_MAX).await > 0 {
-        // Whoever asks in this turn of the event loop comes along, and in the next, as long as somebody does.
-        let mut had = 0;
-        while had < waiting.len() && waiting.len() < BATCH_READS_MAX {
-            had = waiting.len();
+        // Whoever asks in this turn of the event loop comes along, and in the next ones as long as somebody does.
+        for _ in 0..TURNS_MAX {
+            let had = waiting.len();
             tokio::task::yield_now().await;
             while waiting.len() < BATCH_READS_MAX
                 && let Ok(ask) = queue.try_recv()
             {
                 waiting.push(ask);
+            }
+            if waiting.len() == had || waiting.len() == BATCH_READS_MAX {
+                break;
             }
         }
         core.answer(waiting.drain(..)).await;
@@ -230,7 +234,7 @@ impl Core {
     /// The same by a connection of its own.
     fn following(&self) -> Self {
         Core {
-            link: self.link.following(),
+            link: Arc::new(self.link.following()),
             code: self.code.clone(),
             live: self.live.clone(),
             take: self.take.clone(),

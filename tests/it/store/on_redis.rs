@@ -1,6 +1,9 @@
 //! What befalls Redis alone: how it may be set up, what it may refuse, how it is lost and found.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::Semaphore;
 
@@ -111,12 +114,17 @@ fn connections(server: &Server) -> BTreeSet<String> {
     others.filter_map(|line| Some(line.split_once("id=")?.1.split_once(' ')?.0.to_owned())).collect()
 }
 
+/// A Redis with a generation that readers are pointed to.
+async fn served() -> Fixture {
+    let fixture = Fixture::redis();
+    fixture.bear(G1, &[(L0, Offset(0))]).await.expect("born");
+    fixture.activate(None, G1).await.expect("active");
+    fixture
+}
+
 #[tokio::test]
 async fn reads_do_not_stay_with_a_server_that_samples_have_left() {
-    let fixture = Fixture::redis();
-    let g1 = Generation(1);
-    fixture.bear(g1, &[(L0, Offset(0))]).await.expect("born");
-    fixture.activate(None, g1).await.expect("active");
+    let fixture = served().await;
     let server = fixture.server();
     let of_others = connections(server);
     let store = connect(&server.url());
@@ -137,6 +145,87 @@ async fn reads_do_not_stay_with_a_server_that_samples_have_left() {
     store.account(&account).await.expect("a read");
     let after = own();
     assert_eq!((after.len(), after.intersection(&before).count()), (2, 0), "{before:?} {after:?}");
+}
+
+/// An address behind which there is now one server, now another, for connections to come.
+async fn behind_one_address(ports: [String; 2]) -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("redis://{}/", listener.local_addr().expect("an address"));
+    let chosen = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&chosen);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = format!("127.0.0.1:{}", ports[now.load(Ordering::Relaxed)]);
+            let mut server = tokio::net::TcpStream::connect(server).await.expect("a server");
+            tokio::spawn(async move { drop(tokio::io::copy_bidirectional(&mut client, &mut server).await) });
+        }
+    });
+    (url, chosen)
+}
+
+#[tokio::test]
+async fn reads_and_samples_are_of_one_server() {
+    let (first, second) = (served().await, served().await);
+    let of_others = [connections(first.server()), connections(second.server())];
+    let own = || {
+        let now = [connections(first.server()), connections(second.server())];
+        [&now[0] - &of_others[0], &now[1] - &of_others[1]]
+    };
+    let port = |fixture: &Fixture| {
+        let url = fixture.server().url();
+        url.trim_end_matches('/').rsplit(':').next().expect("a port").to_owned()
+    };
+    let (url, chosen) = behind_one_address([port(&first), port(&second)]).await;
+    let store = connect(&url);
+    let account = AccountId::parse("A").expect("an id");
+    store.healthy().await.expect("healthy");
+    let [examined, _] = own();
+    store.account(&account).await.expect("a read");
+
+    // The address leads elsewhere, and the connection for reads alone breaks.
+    chosen.store(1, Ordering::Relaxed);
+    let reads = own()[0].difference(&examined).next().expect("one").clone();
+    first.server().command::<()>(&["CLIENT", "KILL", "ID", &reads]);
+    transient(&store.account(&account).await);
+    transient(&store.account(&account).await);
+    store.account(&account).await.expect("a read");
+    store.healthy().await.expect("healthy");
+    crate::support::eventually(Duration::from_secs(10), || {
+        let now = own();
+        if now.each_ref().map(BTreeSet::len) == [0, 2] { Ok(()) } else { Err(now) }
+    });
+}
+
+#[tokio::test]
+async fn each_runtime_that_reads_has_a_connection_as_long_as_it_is_there() {
+    let fixture = served().await;
+    let server = fixture.server();
+    let of_others = connections(server);
+    let store = Arc::new(connect(&server.url()));
+    let own = || (&connections(server) - &of_others).len();
+    let elsewhere = || {
+        let store = Arc::clone(&store);
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let account = AccountId::parse("A").expect("an id");
+            runtime.block_on(store.account(&account)).expect("a read");
+            runtime
+        })
+        .join()
+        .expect("no panic")
+    };
+    // Samples have one of their own.
+    store.healthy().await.expect("healthy");
+    store.account(&AccountId::parse("A").expect("an id")).await.expect("a read");
+    assert_eq!(own(), 2);
+    let runtime = elsewhere();
+    assert_eq!(own(), 3);
+    runtime.shutdown_background();
+    crate::support::eventually(Duration::from_secs(10), || if own() == 2 { Ok(()) } else { Err(own()) });
+    let runtime = elsewhere();
+    assert_eq!(own(), 3);
+    runtime.shutdown_background();
 }
 
 /// The permissions that the documentation of the store names, and no others.
