@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::redis::{port, sentinel};
+use super::redis::sentinel;
 use crate::support::{
     events, eventually, http,
     kafka::shared,
@@ -38,7 +38,7 @@ fn readers_get_the_right_figure_or_none_while_redis_fails_over() {
     let topics = broker.topics(1);
     let mut primary = Server::start();
     let replica =
-        Server::with(&["--maxmemory-policy", "noeviction", "--replicaof", "127.0.0.1", &port(&primary)]);
+        Server::with(&["--maxmemory-policy", "noeviction", "--replicaof", "127.0.0.1", &primary.port()]);
     let (_folder, node, _process) = sentinel(&primary);
     let mut settings = Settings {
         api: "max_staleness_ms = 2000\nbalance_types = [\"ITBD\"]\n".to_owned(),

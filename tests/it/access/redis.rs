@@ -232,11 +232,6 @@ async fn tls_takes_the_configured_authority_and_the_servers_takes_ours() {
     assert!(error.contains("others may use it"), "{error}");
 }
 
-/// The port of a server.
-pub fn port(server: &Server) -> String {
-    server.url().replace("redis://127.0.0.1:", "").replace('/', "")
-}
-
 /// How many replicas a sentinel knows.
 pub fn replicas(node: u16) -> usize {
     let url = format!("redis://127.0.0.1:{node}/");
@@ -250,7 +245,7 @@ pub fn replicas(node: u16) -> usize {
 pub fn sentinel(primary: &Server) -> (Folder, u16, Process) {
     let folder = Folder::new("sentinel");
     let (port, file) = (free_port(), folder.join("sentinel.conf"));
-    let at = super::redis::port(primary);
+    let at = primary.port();
     let text = format!(
         "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor balances 127.0.0.1 {at} 1\n\
          sentinel down-after-milliseconds balances 500\nsentinel failover-timeout balances 3000\n",
@@ -266,7 +261,7 @@ pub fn sentinel(primary: &Server) -> (Folder, u16, Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_is_found_by_a_sentinel_and_followed_when_it_fails_over() {
     let mut primary = Server::start();
-    let port = port(&primary);
+    let port = primary.port();
     let replica = Server::with(&["--maxmemory-policy", "noeviction", "--replicaof", "127.0.0.1", &port]);
     let (_folder, node, _process) = sentinel(&primary);
     let store = RedisStore::new(&config::Redis {

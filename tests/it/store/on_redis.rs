@@ -73,8 +73,7 @@ async fn a_generation_that_lost_keys_by_eviction_is_not_believed_until_the_datab
 #[tokio::test]
 async fn a_replica_is_refused_by_both_sides() {
     let (primary, store) = (Server::start(), Fixture::redis());
-    let port = primary.url().trim_end_matches('/').rsplit(':').next().expect("a port").to_owned();
-    store.server().command::<()>(&["REPLICAOF", "127.0.0.1", &port]);
+    store.server().command::<()>(&["REPLICAOF", "127.0.0.1", &primary.port()]);
     corrupt_about(&store.check(false).await, "a replica");
     corrupt_about(&store.healthy().await, "a replica");
 }
@@ -171,11 +170,7 @@ async fn reads_and_samples_are_of_one_server() {
         let now = [connections(first.server()), connections(second.server())];
         [&now[0] - &of_others[0], &now[1] - &of_others[1]]
     };
-    let port = |fixture: &Fixture| {
-        let url = fixture.server().url();
-        url.trim_end_matches('/').rsplit(':').next().expect("a port").to_owned()
-    };
-    let (url, chosen) = behind_one_address([port(&first), port(&second)]).await;
+    let (url, chosen) = behind_one_address([first.server().port(), second.server().port()]).await;
     let store = connect(&url);
     let account = AccountId::parse("A").expect("an id");
     store.healthy().await.expect("healthy");

@@ -60,6 +60,11 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    /// Its port, as commands take it.
+    pub fn port(&self) -> String {
+        self.port.to_string()
+    }
+
     /// A blocking connection.
     pub fn connection(&self) -> redis::Connection {
         redis::Client::open(self.url()).expect("a url").get_connection().expect("a connection")
