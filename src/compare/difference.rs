@@ -22,7 +22,7 @@ pub enum Kind {
     Cell(Aspect),
     /// The key is on hold on one side alone, or otherwise than on the other.
     Quarantine,
-    /// A customer's set of accounts lacks one whose cell names the customer, or names one whose cell does not.
+    /// A customer's accounts lack one whose cell names the customer, or name one whose cell does not.
     Owing,
     /// The marks by which a customer's readers are told are not those of the accounts on which the customer owes.
     Told,

@@ -60,11 +60,11 @@ pub struct Owing {
 /// An entry beside the cells that follows from one of them, or from the marks of its key: it serves to find them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Derived {
-    /// Of the set of the accounts on which a customer owes: follows from the account's cell.
+    /// Of the accounts on which a customer owes: follows from the account's cell.
     Owing {
-        /// Whose set.
+        /// Who owes.
         customer: CustomerId,
-        /// What it names.
+        /// On which account.
         account: AccountId,
     },
     /// Of the marks by which a customer's readers are told: follows from the account's cell and its mark.

@@ -225,12 +225,12 @@ fn a_continuous_audit_finds_what_is_planted_and_tells_it_in_its_metrics() {
     });
     assert_eq!(metric("audit_differences_total"), Ok(0));
     // What no subject calls for is drawn from the projection.
-    redis.command::<()>(&["SADD", "{bp}:g1:d:idle-d", "idle-1"]);
+    redis.command::<()>(&["HSET", "{bp}:g1:d:idle-d", "idle-1", ""]);
     eventually(Duration::from_secs(120), || {
         let log = audit.process.log();
         if log.contains("customer idle-d: owing") { Ok(()) } else { Err(log) }
     });
-    redis.command::<()>(&["SREM", "{bp}:g1:d:idle-d", "idle-1"]);
+    redis.command::<()>(&["HDEL", "{bp}:g1:d:idle-d", "idle-1"]);
     plant::amount(&redis, &plant::account(1, "idle-2"), 12_345_678, 12_345_679);
     eventually(Duration::from_secs(120), || {
         let log = audit.process.log();

@@ -225,8 +225,8 @@ fn what_is_wrong_beside_the_cells_of_the_served_generation_is_told_too() {
     let rebuild = rebuilt(&topics, &redis);
     redis.command::<()>(&["DEL", "{bp}:g1:d:lone-c"]);
     for generation in [1, 2] {
-        let set = format!("{{bp}}:g{generation}:d:free-c");
-        redis.command::<()>(&["SADD", &set, "nobody"]);
+        let accounts = format!("{{bp}}:g{generation}:d:free-c");
+        redis.command::<()>(&["HSET", &accounts, "nobody", ""]);
     }
     let (status, report) = compared(&topics, &redis, &[]);
     let found: BTreeSet<_> =
@@ -254,7 +254,7 @@ fn a_comparison_that_is_killed_leaves_nothing_held_and_is_done_again() {
     product.ready();
     let rebuild = rebuilt(&topics, &redis);
     // What differs is looked at again for seconds: time to be killed in.
-    redis.command::<()>(&["SADD", "{bp}:g2:d:lone-c", "nobody"]);
+    redis.command::<()>(&["HSET", "{bp}:g2:d:lone-c", "nobody", ""]);
     let two = balance_projector::store::Generation(2);
     let killed = || {
         let arguments = ["rebuild", "compare", "--as", "jana"];
@@ -289,7 +289,7 @@ fn a_comparison_that_is_killed_leaves_nothing_held_and_is_done_again() {
     let (status, report) = compared(&topics, &redis, &[]);
     assert_eq!((status, &report["kinds"]), (Some(1), &json!({ "owing": 1 })), "{report:#}");
     nothing_is_held(broker, &topics);
-    redis.command::<()>(&["SREM", "{bp}:g2:d:lone-c", "nobody"]);
+    redis.command::<()>(&["HDEL", "{bp}:g2:d:lone-c", "nobody"]);
     assert_eq!(compared(&topics, &redis, &[]).0, Some(0));
     assert_eq!(compare::decisions(broker, &topics).comparisons[&two].differences, 0);
     assert!(rebuild.stop().success());

@@ -482,7 +482,7 @@ fn what_a_customer_owes_and_paid_is_told_account_by_account() {
         assert!(table.contains(words), "{words}: {table}");
     }
     // An account of the customer's that the store forgot is found in the ledger all the same.
-    redis.command::<i64>(&["SREM", "{bp}:g1:d:C1", "A2"]);
+    redis.command::<i64>(&["HDEL", "{bp}:g1:d:C1", "A2"]);
     let output = run(&topics, &redis, &["customer", "C1"]);
     let table = text(&output);
     assert!(table.contains("account A2: a due by the log, none of the customer's in the store"), "{table}");

@@ -3,10 +3,10 @@
 -- are derived from subjects.
 --
 -- KEYS: per generation: positions; per generation: cells; per generation: quarantines, as many as cells; per
---       generation: sets and hashes of the entries.
--- ARGV: number of generations, number of subjects; per entry: 's' and a member of a set, or 'h' and a field of a hash.
+--       generation: hashes of the entries.
+-- ARGV: number of generations, number of subjects; per entry: its field.
 -- Returns: positions per generation; cells of all generations; quarantines likewise (nothing at all where no
--- subject has one); entries likewise: whether it is a member, or the field's value.
+-- subject has one); values of entries likewise.
 local generations, subjects = tonumber(ARGV[1]), tonumber(ARGV[2])
 local entries = #ARGV - 2
 local positions, cells, quarantines, found = {}, {}, {}, {}
@@ -27,8 +27,6 @@ if count > 0 then
   key = key + count
 end
 for i = 0, generations * entries - 1 do
-  local entry = ARGV[3 + i % entries]
-  local command = string.sub(entry, 1, 1) == 's' and 'SISMEMBER' or 'HGET'
-  found[i + 1] = redis.call(command, KEYS[key + i], string.sub(entry, 2))
+  found[i + 1] = redis.call('HGET', KEYS[key + i], ARGV[3 + i % entries])
 end
 return {positions, cells, quarantines, found}

@@ -8,7 +8,7 @@ use redis::Value;
 use super::{
     RedisStore, array, bulk, fields, parts, position, quarantine,
     scan::{self, PAGE_KEYS, Scan},
-    script, text, unexpected,
+    script, unexpected,
 };
 use crate::{
     domain::{AccountId, PartitionId, Subject},
@@ -36,7 +36,7 @@ pub struct Held {
 /// A derived entry as a generation holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// The set names it.
+    /// The account is named.
     Named,
     /// The field holds this mark.
     Mark(Quarantine),
@@ -104,11 +104,7 @@ impl RedisStore {
         }
         command.arg(N).arg(subjects.len());
         for (entry, keys) in entries.iter().zip(of.iter().cycle()) {
-            let kind = match entry {
-                Derived::Owing { .. } => 's',
-                Derived::Told { .. } | Derived::Index { .. } => 'h',
-            };
-            command.arg(format!("{kind}{}", keys.derived(entry).1));
+            command.arg(keys.derived(entry).1);
         }
         let [held, cells, quarantines, values] = parts(self.writer.call(&command).await?)?;
         let held: [Value; N] = parts(held)?;
@@ -134,9 +130,9 @@ impl RedisStore {
         let mut beside: Vec<[Option<Entry>; N]> =
             entries.iter().map(|_| std::array::from_fn(|_| None)).collect();
         for generation in 0..N {
-            for entry in &mut beside {
-                let Some(to) = entry.get_mut(generation) else { continue };
-                *to = entry_of(values.next().ok_or_else(unexpected)?)?;
+            for (entry, beside) in entries.iter().zip(&mut beside) {
+                let Some(to) = beside.get_mut(generation) else { continue };
+                *to = entry_of(entry, values.next().ok_or_else(unexpected)?)?;
             }
         }
         Ok(Beside { positions, subjects: found, entries: beside })
@@ -151,8 +147,9 @@ impl RedisStore {
             let mut asked = Vec::new();
             for name in names {
                 match name {
-                    Name::Owing(_) => pipe.cmd("SMEMBERS").arg(keys.key(name)),
-                    Name::DueQuarantine(_) | Name::Index(_) => pipe.cmd("HGETALL").arg(keys.key(name)),
+                    Name::Owing(_) | Name::DueQuarantine(_) | Name::Index(_) => {
+                        pipe.cmd("HGETALL").arg(keys.key(name))
+                    }
                     Name::Cell(_)
                     | Name::AccountQuarantine(_)
                     | Name::CustomerQuarantine(_)
@@ -235,20 +232,23 @@ fn positions_of(value: Value) -> Result<BTreeMap<PartitionId, Position>, StoreEr
     Ok(positions)
 }
 
-fn entry_of(value: Value) -> Result<Option<Entry>, StoreError> {
-    if let Value::Int(member) = value {
-        return Ok((member == 1).then_some(Entry::Named));
+fn entry_of(entry: &Derived, value: Value) -> Result<Option<Entry>, StoreError> {
+    let value = bulk(value)?;
+    match entry {
+        Derived::Owing { .. } => Ok(value.map(|_| Entry::Named)),
+        Derived::Told { .. } | Derived::Index { .. } => {
+            value.map(|mark| quarantine(&mark).map(Entry::Mark)).transpose()
+        }
     }
-    bulk(value)?.map(|mark| quarantine(&mark).map(Entry::Mark)).transpose()
 }
 
 fn derived_of(name: &Name, value: Value) -> Result<Vec<Derived>, StoreError> {
     let parsed = |parsed: Option<Derived>| parsed.ok_or_else(unexpected);
     match name {
-        Name::Owing(customer) => array(value)?
+        Name::Owing(customer) => fields(value)?
             .into_iter()
-            .map(|member| {
-                let account = AccountId::parse(&text(member)?).ok();
+            .map(|(account, _)| {
+                let account = AccountId::parse(&account).ok();
                 parsed(account.map(|account| Derived::Owing { customer: customer.clone(), account }))
             })
             .collect(),

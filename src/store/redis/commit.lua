@@ -2,7 +2,7 @@
 -- One atomic step of one partition: all of it, or nothing but a refusal.
 --
 -- KEYS: positions, states; cells (those to be born first); guarded cells; for each pair of a customer and an
---       account new to it: the customers' sets, the accounts' marks, the customers' marks; hashes of marks.
+--       account new to it: the customers' accounts, the accounts' marks, the customers' marks; hashes of marks.
 -- ARGV: field of the partition, expected position, new position, heartbeat or '';
 --       numbers of cells, of those to be born, of guarded cells, of new pairs, of hashes of marks; values of
 --       cells; values of guarded cells; accounts of the new pairs; per hash: number of arguments, then fields
@@ -49,7 +49,7 @@ end
 key, arg = key + guards, arg + guards
 
 for i = 0, owing - 1 do
-  redis.call('SADD', KEYS[key + i], ARGV[arg + i])
+  redis.call('HSET', KEYS[key + i], ARGV[arg + i], '')
 end
 key = key + owing
 -- Almost no account is on hold: ask for all of them at once.

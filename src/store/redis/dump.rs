@@ -3,9 +3,9 @@
 use redis::Value;
 
 use super::{
-    RedisStore, array, bulk, fields, position, quarantine,
+    RedisStore, bulk, fields, position, quarantine,
     scan::{self, Scan},
-    text, unexpected,
+    unexpected,
 };
 use crate::{
     domain::{AccountId, Subject},
@@ -32,8 +32,8 @@ impl RedisStore {
                 let name = keys.name(&key).ok_or_else(unexpected)?;
                 match &name {
                     Name::Cell(_) => gets.cmd("GET").arg(key),
-                    Name::Owing(_) => gets.cmd("SMEMBERS").arg(key),
-                    Name::AccountQuarantine(_)
+                    Name::Owing(_)
+                    | Name::AccountQuarantine(_)
                     | Name::CustomerQuarantine(_)
                     | Name::DueQuarantine(_)
                     | Name::Index(_)
@@ -61,8 +61,8 @@ fn put(contents: &mut Contents, name: Name, value: Value) -> Result<(), StoreErr
             }
         }
         Name::Owing(customer) => {
-            for account in array(value)? {
-                let account = AccountId::parse(&text(account)?).map_err(|_| unexpected())?;
+            for (account, _) in fields(value)? {
+                let account = AccountId::parse(&account).map_err(|_| unexpected())?;
                 contents.owing.entry(customer.clone()).or_default().insert(account);
             }
         }

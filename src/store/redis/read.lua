@@ -2,7 +2,7 @@
 -- Many reads at one instant, under one generation.
 --
 -- KEYS: pointer, positions, states; cells of accounts, cells of customers; quarantines of accounts, of
---       customers, marks of customers; sets of the accounts on which customers owe.
+--       customers, marks of customers; hashes of the accounts on which customers owe.
 -- ARGV: generation, number of accounts, number of customers, '1' where heartbeats are asked for, the start of
 --       the key of an account's cell: which accounts a customer owes on is known here alone.
 -- Returns the pointer alone where it names another generation, else: pointer, positions, heartbeats, cells,
@@ -32,7 +32,7 @@ if subjects > 0 then
   key = key + marked
   local names = {}
   for i = 1, customers do
-    owing[i] = redis.call('SMEMBERS', KEYS[key + i - 1])
+    owing[i] = redis.call('HKEYS', KEYS[key + i - 1])
     for _, id in ipairs(owing[i]) do
       names[#names + 1] = ARGV[5] .. id
     end

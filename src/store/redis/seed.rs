@@ -97,7 +97,7 @@ impl Import<'_> {
             }
             if let Subject::Account(account) = subject {
                 for customer in customers {
-                    steps.step("SADD", keys.owing(customer), [account.as_str().as_bytes()]);
+                    steps.step("HSET", keys.owing(customer), [account.as_str().as_bytes(), b""]);
                 }
             }
             for mark in quarantines {

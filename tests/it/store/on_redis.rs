@@ -225,7 +225,7 @@ async fn each_runtime_that_reads_has_a_connection_as_long_as_it_is_there() {
 
 /// The permissions that the documentation of the store names, and no others.
 const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +multi +exec +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx \
-                   +hgetall +hvals +hdel +sadd +smembers +del +scan";
+                   +hgetall +hvals +hdel +hkeys +del +scan";
 
 fn user(server: &Server, name: &str, rules: &str) -> RedisStore {
     let mut words = vec!["ACL", "SETUSER", name, "on", ">secret", "resetkeys", "-@all"];
@@ -261,8 +261,7 @@ async fn a_missing_permission_shows_at_the_start() {
         "-hsetnx",
         "-hdel",
         "-hgetall",
-        "-sadd",
-        "-smembers",
+        "-hkeys",
         "-del",
     ] {
         let store = user(&server, &format!("without{missing}"), &format!("{ACL} {missing}"));

@@ -98,9 +98,9 @@ pub fn derived(redis: &Server, generation: u32) -> BTreeMap<(&'static str, &'sta
         assert_eq!(changed, 1, "{words:?}");
     };
     let [(one, value), (two, _), (three, _)] = ["held-1", "held-2", "held-3"].map(mark);
-    // A customer's set of accounts.
-    changes(&["SREM", &key("d", "free-c"), "free-1"]);
-    changes(&["SADD", &key("d", "free-c"), "held-1"]);
+    // A customer's accounts.
+    changes(&["HDEL", &key("d", "free-c"), "free-1"]);
+    changes(&["HSET", &key("d", "free-c"), "held-1", ""]);
     changes(&["DEL", &key("d", "lone-c")]);
     // The marks of which a customer's readers are told.
     changes(&["HDEL", &key("qd", "held-c"), &format!("held-1/{one}")]);
