@@ -58,7 +58,7 @@ impl Session<'_> {
             }
             self.next = self.next.max(advance);
         }
-        self.cache.shrink(self.shared.cache_bytes_max(), self.acknowledged.checkpoint.commit);
+        self.keep_to_part();
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod dead_letters;
 mod folding;
 pub mod generation;
 pub mod lane;
+mod memory;
 mod metrics;
 mod partition;
 mod pause;
@@ -19,7 +20,7 @@ use std::{
     hash::Hasher,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -32,6 +33,7 @@ use siphasher::sip::SipHasher13;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use self::memory::Memory;
 use self::metrics::Metrics;
 pub use self::metrics::OfPartition;
 pub use self::quarantine::TOO_MANY_KEYS;
@@ -80,7 +82,7 @@ struct Shared {
     trouble: ArcSwapOption<Halt>,
     suspects: AtomicU64,
     claims: AtomicU64,
-    owned: AtomicUsize,
+    memory: Memory,
     standing: Arc<Standing>,
     instance: String,
 }
@@ -150,14 +152,8 @@ impl Shared {
     }
 
     fn count_owned(&self, owned: usize) {
-        self.owned.store(owned, Ordering::Relaxed);
+        self.memory.divide(owned);
         self.standing.metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
-    }
-
-    /// This partition's share of the memory for cells.
-    fn cache_bytes_max(&self) -> usize {
-        let owned = self.owned.load(Ordering::Relaxed).max(1);
-        self.settings.cache_bytes_max.checked_div(owned).unwrap_or_default()
     }
 }
 
@@ -288,7 +284,7 @@ pub async fn start(
         trouble,
         suspects: AtomicU64::new(0),
         claims: AtomicU64::new(0),
-        owned: AtomicUsize::new(0),
+        memory: Memory::new(config.projector.cache_bytes_max),
         standing: Arc::clone(&standing),
         instance,
     });

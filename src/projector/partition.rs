@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     cache::{Cache, Place},
+    memory::Part,
     pause::Pauses,
     quarantine::Poison,
     redrive::Redrives,
@@ -195,6 +196,7 @@ pub(super) struct Session<'a> {
     acknowledged_any: bool,
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Position, StoreError>>>,
     pub(super) cache: Cache,
+    part: Part<'a>,
     pub(super) quarantined: HashMap<Subject, Quarantine>,
     pub(super) pending: Pending,
     /// Where the fold stands.
@@ -244,6 +246,7 @@ impl<'a> Session<'a> {
             acknowledged_any: false,
             in_flight: FuturesOrdered::new(),
             cache: Cache::default(),
+            part: shared.memory.part(),
             quarantined: claimed.quarantined.into_iter().collect(),
             pending: Pending::default(),
             next: checkpoint.next,
@@ -318,6 +321,7 @@ impl<'a> Session<'a> {
                 }
                 _ = ticks.tick() => {
                     self.beat.due = true;
+                    self.keep_to_part();
                     // A pause with a lease ends by itself.
                     self.obey_pauses().await?;
                     if let Err(ended) = self.redrive().await {
@@ -673,6 +677,14 @@ impl<'a> Session<'a> {
         metrics.retention_ends(self.id, self.retention_ends(&state));
         self.shared.standing.beat(self.id, to.complete, state.clone());
         state
+    }
+
+    /// Forgets cells beyond the partition's part of the memory, as far as the store has them. Not amid a batch, whose
+    /// records know their cells by place.
+    pub(super) fn keep_to_part(&mut self) {
+        self.part.weighs(self.cache.weight());
+        self.cache.shrink(self.part.bytes_max(), self.acknowledged.checkpoint.commit);
+        self.part.weighs(self.cache.weight());
     }
 
     /// When retention by time may remove the first record that still has to be read: that on which the oldest

@@ -53,7 +53,7 @@ impl Session<'_> {
             // They go out with the last commit, all of them.
             || self.pending.quarantines.len() >= self.shared.settings.batch_cells_max
             // What is left after the others have gone is not acknowledged yet.
-            || self.cache.weight() > self.shared.cache_bytes_max()
+            || self.cache.weight() > self.part.bytes_max()
     }
 
     /// At a heartbeat: whether what is folded stays. Not where nothing was folded since the last one.

@@ -10,7 +10,7 @@ use crate::{
     config,
     decisions::Decisions,
     domain::{Rules, Topic},
-    projector::{Standing, generation},
+    projector::{Standing, generation, memory::Memory},
     source::{
         Cluster, Inquirer,
         embedded::EmbeddedBroker,
@@ -63,6 +63,7 @@ impl Ground {
             generation: G,
             birth: self.birth.clone(),
             rules: Rules::new(&self.birth.parameters).unwrap(),
+            memory: Memory::new(settings.cache_bytes_max),
             settings,
             poller,
             producer: self.producer.clone(),
@@ -73,7 +74,6 @@ impl Ground {
             trouble: arc_swap::ArcSwapOption::empty(),
             suspects: 0.into(),
             claims: 0.into(),
-            owned: 1.into(),
             standing: Arc::new(Standing::new(&mut prometheus_client::registry::Registry::default())),
             instance: "alone".to_owned(),
         });
