@@ -18,6 +18,8 @@ use crate::{
 
 /// How long each load of reads lasts.
 const READS: Duration = Duration::from_secs(3);
+/// How long a rebuild is given to notice readers.
+const NOTICED: Duration = Duration::from_millis(500);
 /// What a telephone platform and some third parties ask for together: far from what the machine can answer.
 const READS_PER_SECOND: u32 = 2_000;
 
@@ -95,6 +97,8 @@ impl Bench {
         let mut rebuild =
             Role::start(&self.args.binary, "rebuild start --generation 4 --yes --as bench", &apart);
         self.until_begun(&prefix, 4, &mut rebuild);
+        // Who reads now and then only may meet it while it gives way to nobody, for a tenth of a second.
+        http::load(api, accounts.clone(), full(1, NOTICED));
         for (name, manner) in manners {
             let load = http::load(api, accounts.clone(), manner);
             let of = |figure: &str| format!("{name}_rebuilding_{figure}");

@@ -104,6 +104,19 @@ impl RedisStore {
         RedisStore { turns: Some(turns), ..self }
     }
 
+    /// How often readers have called this Redis since it counts: by scripts that only read, and by transactions.
+    pub async fn calls_of_readers(&self) -> Result<u64, StoreError> {
+        let mut info = redis::cmd("INFO");
+        info.arg("commandstats");
+        let told = bulk(self.writer.call(&info).await?)?.ok_or_else(unexpected)?;
+        let told = String::from_utf8(told).map_err(|_| unexpected())?;
+        let calls = |command: &str| {
+            let line = told.lines().find_map(|line| line.strip_prefix(command)?.strip_prefix(":calls="));
+            line.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or_default()
+        };
+        Ok(calls("cmdstat_evalsha_ro").saturating_add(calls("cmdstat_exec")))
+    }
+
     fn keys(&self, generation: Generation) -> Keys {
         Keys::new(&self.prefix, generation)
     }

@@ -20,10 +20,16 @@ use crate::{
     telemetry,
 };
 
-/// Commits that Redis is given at the same time, and the cells in each. More of them or larger ones are a little faster,
-/// and readers wait longer, up to several times as long.
-const COMMITS_AT_ONCE: usize = 1;
+/// Commits that Redis is given at the same time, and the cells in each. More of them or larger ones are faster, and readers
+/// wait longer, up to several times as long: so where readers ask, all but one of the turns are taken.
+const COMMITS_AT_ONCE: usize = 12;
+const TAKEN_BESIDE_READERS: u32 = 11;
 const CELLS_AT_ONCE: usize = 50;
+/// How often readers are looked for; calls in between from which on they are held to be there, for processes that serve
+/// make about one by themselves; and how often in a row nobody is there before that is believed.
+const READERS_EVERY: Duration = Duration::from_millis(100);
+const CALLS_OF_READERS: u64 = 20;
+const LOOKS_ALONE: u32 = 10;
 /// How long it stays, once the other one has joined, for that to be given a partition.
 const RELIEVED_MAX: Duration = Duration::from_secs(10);
 const LOOKS_EVERY: Duration = Duration::from_millis(500);
@@ -85,6 +91,29 @@ async fn until(reached: impl Fn() -> bool) {
     }
 }
 
+/// Takes turns from the commits while readers ask, and until it is known that they do not.
+async fn give_way(store: Arc<RedisStore>, turns: Arc<Semaphore>) {
+    let mut taken = turns.acquire_many(TAKEN_BESIDE_READERS).await.ok();
+    let (mut calls, mut alone) = (None, 0_u32);
+    loop {
+        tokio::time::sleep(READERS_EVERY).await;
+        let now = store.calls_of_readers().await.ok();
+        alone = if nobody_asks(calls, now) { alone.saturating_add(1) } else { 0 };
+        calls = now;
+        if alone >= LOOKS_ALONE {
+            taken = None;
+        } else if alone == 0 && taken.is_none() {
+            taken = turns.acquire_many(TAKEN_BESIDE_READERS).await.ok();
+        }
+    }
+}
+
+/// Whether the calls between two looks are no readers'. A server that does not answer, or counts anew, says nothing.
+fn nobody_asks(before: Option<u64>, now: Option<u64>) -> bool {
+    let calls = before.zip(now).and_then(|(before, now)| now.checked_sub(before));
+    calls.is_some_and(|calls| calls < CALLS_OF_READERS)
+}
+
 fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow::Result<Option<Generation>> {
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
@@ -94,10 +123,26 @@ fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow
     settings.batch_cells_max = settings.batch_cells_max.min(CELLS_AT_ONCE);
     settings.commits_in_flight_max = 1;
     let store = RedisStore::new(&config.redis).context("redis")?;
-    let store = store.in_turns(Arc::new(Semaphore::new(COMMITS_AT_ONCE)));
+    let turns = Arc::new(Semaphore::new(COMMITS_AT_ONCE));
+    let store = Arc::new(store.in_turns(Arc::clone(&turns)));
     let runtime = ops::runtime(settings.workers)?;
+    runtime.spawn(give_way(Arc::clone(&store), turns));
     let standing = Arc::new(Standing::new(&mut telemetry::registry()));
-    let fed = runtime.block_on(parts::feed(config, cluster, Arc::new(store), standing, stop));
+    let fed = runtime.block_on(parts::feed(config, cluster, store, standing, stop));
     runtime.shutdown_timeout(LEFT_MAX);
     fed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_one_with_readers() {
+        assert!(nobody_asks(Some(7), Some(26)));
+        assert!(!nobody_asks(Some(7), Some(27)), "somebody reads");
+        for (before, now) in [(None, Some(7)), (Some(7), None), (None, None), (Some(7), Some(6))] {
+            assert!(!nobody_asks(before, now), "{before:?}, {now:?}");
+        }
+    }
 }

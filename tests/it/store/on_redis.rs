@@ -458,6 +458,20 @@ async fn a_commit_waits_for_its_turn_and_gives_it_to_the_next() {
     assert_eq!(turns.available_permits(), 1);
 }
 
+#[tokio::test]
+async fn calls_of_readers_are_told_from_commits() {
+    let fixture = Fixture::redis();
+    let from = fixture.claimed(L0, OURS).await;
+    fixture.activate(None, G1).await.unwrap();
+    let store = connect(&fixture.server().url());
+    let calls = store.calls_of_readers().await.unwrap();
+    store.account(&account("a")).await.unwrap().unwrap();
+    store.customer(&customer("c")).await.unwrap().unwrap();
+    assert_eq!(store.calls_of_readers().await, Ok(calls + 2));
+    store.commit(&step(L0, from)).await.unwrap();
+    assert_eq!(store.calls_of_readers().await, Ok(calls + 2));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_that_wait_together_share_calls_and_each_gets_its_own() {
     let store = Fixture::redis();
