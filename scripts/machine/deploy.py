@@ -76,6 +76,7 @@ def selects(selector, labels):
 def kubernetes():
     base = pathlib.Path("deploy/kubernetes/base")
     everything = []
+    namespace = documents(base / "kustomization.yaml")[0]["namespace"]
     for folder in [base, *sorted(pathlib.Path("deploy/kubernetes/components").iterdir())]:
         kustomization = documents(folder / "kustomization.yaml")[0]
         listed = set(kustomization["resources"])
@@ -84,6 +85,9 @@ def kubernetes():
             faults.append(f"{folder}: {name} is listed and missing, or there and not listed")
         for name in listed & there:
             everything += [(folder / name, d) for d in documents(folder / name)]
+            # What a component brings is in no other's namespace.
+            if folder != base and any(d["metadata"].get("namespace") != namespace for d in documents(folder / name)):
+                faults.append(f"{folder}: {name} is outside the namespace {namespace}")
         for generator in kustomization.get("configMapGenerator", []):
             for file in generator["files"]:
                 if not (folder / file.split("=")[-1]).is_file():

@@ -221,7 +221,8 @@ impl Keys {
         }
         let outcome = self.read().await;
         if let Err(error) = &outcome {
-            tracing::warn!(%error, "the issuer's keys cannot be read; those in hand are used on");
+            let keys = self.shared.held.load().keys.len();
+            tracing::warn!(%error, keys, "the issuer's keys cannot be read: those in hand are used on");
         }
         *attempt = Some(Attempt { at: Instant::now(), outcome: outcome.clone() });
         outcome

@@ -34,6 +34,7 @@ const TOPICS: &str = "`ledger.events` and `payment.events`";
 const POSITION: &str = "\"ledger.events/0@0\"";
 const UNATTENDED: &str = "A provider has 4 of them a day (Europe/Prague) for each account: HEAD and 304 use them up \
                           as a GET that is answered 200 does, and past them the answer is 429.";
+const CERTIFICATES: &str = "It asks for no certificate of a client.";
 const HEADER_BYTES: &str = "longer than 32768 bytes";
 
 /// The document of one deployment.
@@ -87,7 +88,7 @@ impl Document {
 }
 
 /// Each setting as it stands in the text, and as this deployment has it.
-fn said(settings: &Settings) -> Result<[(&'static str, String); 6], serde_json::Error> {
+fn said(settings: &Settings) -> Result<[(&'static str, String); 7], serde_json::Error> {
     // The name of a type as the views write it, without the quotes.
     let types: Result<Vec<_>, _> = settings.balance_types.iter().map(serde_json::to_string).collect();
     let types: Vec<_> = types?.iter().map(|name| format!("`{}`", name.trim_matches('"'))).collect();
@@ -102,7 +103,16 @@ fn said(settings: &Settings) -> Result<[(&'static str, String); 6], serde_json::
             )
         }
     };
+    let certificates = match (settings.client_certificates, settings.match_organisation) {
+        (false, _) => CERTIFICATES,
+        (true, false) => "A connection needs a client's certificate of an authority that the bank names.",
+        (true, true) => {
+            "A connection needs a client's certificate of an authority that the bank names; its organisation is what \
+             `TPP-Name` says."
+        }
+    };
     Ok([
+        (CERTIFICATES, certificates.to_owned()),
         (CURRENCY_ERROR, format!("\"{}\"", escaped(&settings.currency_error_code))),
         (TYPES, format!("of these types in this order: {}.", types.join(", "))),
         (TOPICS, format!("`{ledger}` and `{payment}`")),
@@ -159,6 +169,17 @@ mod tests {
         for (mark, default) in said(&settings).unwrap() {
             assert!(TEXT.contains(mark), "{mark} is not in the text");
             assert_eq!(mark, default);
+        }
+    }
+
+    #[test]
+    fn who_wants_certificates_of_clients_says_so() {
+        let mut config = Config::default();
+        config.api.tls.client_ca_file = Some("ca.pem".into());
+        for (matches, says) in [(false, "that the bank names.\""), (true, "is what `TPP-Name` says.\"")] {
+            config.api.tls.match_organisation = matches;
+            let body = Document::of(&Settings::of(&config).unwrap()).unwrap().body;
+            assert!(!body.contains(CERTIFICATES) && body.contains(says), "{body}");
         }
     }
 

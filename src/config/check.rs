@@ -257,6 +257,14 @@ fn kafka(kafka: &Kafka, want: &mut impl FnMut(bool, Fault)) {
     let set = [sasl.mechanism.is_some(), sasl.username.is_some(), sasl.password_file.is_some()];
     let whole = set.iter().all(|set| *set) || !set.iter().any(|set| *set);
     want(whole, Fault::new("kafka.sasl", "has mechanism, username and password_file: all are set, or none"));
+    let in_the_clear = sasl.mechanism.as_deref() == Some("PLAIN") && kafka.security == KafkaSecurity::Plain;
+    want(
+        !in_the_clear,
+        Fault::new(
+            "kafka.sasl.mechanism",
+            "was \"PLAIN\", which shows the password to whoever listens: set kafka.security to \"tls\", or take a SCRAM mechanism",
+        ),
+    );
 
     let mut client = rdkafka::ClientConfig::new();
     for (name, value) in &kafka.properties {

@@ -106,7 +106,7 @@ impl Config {
             if let Some(path) = path.filter(|path| file_holds_secrets(path))
                 && let Err(error) = tls::others_may_not(path)
             {
-                faults.push(Fault::new(error.path, error.reason));
+                faults.push(Fault::new(format!("{}:", error.path), error.reason));
             }
         }
         match config {

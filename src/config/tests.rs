@@ -227,6 +227,10 @@ fn a_wrong_file_is_refused_with_the_key_what_it_was_and_what_it_may_be() {
         ("[kafka]\nsecurity = \"ssl\"", "kafka.security was \"ssl\", may be one of \"plain\", \"tls\""),
         ("[kafka.tls]\nca_file = \"x\"", "kafka.tls goes with kafka.security = \"tls\""),
         ("[kafka.sasl]\nmechanism = \"PLAIN\"", "kafka.sasl has mechanism, username and password_file"),
+        (
+            "[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"u\"\npassword_file = \"f\"",
+            "kafka.sasl.mechanism was \"PLAIN\", which shows the password to whoever listens",
+        ),
         ("[kafka.sasl]\nmechanism = \"GSSAPI\"", "kafka.sasl.mechanism was \"GSSAPI\""),
         ("[redis]\nurl = \"http://h/\"", "redis.url may be redis://"),
         ("[redis]\nurl = \"rediss://h/#insecure\"", "redis.url may be redis://"),

@@ -110,7 +110,11 @@ fn publish(
             }
             Err(fault) => {
                 summary.bad = summary.bad.saturating_add(1);
-                let hint = if spread { "; an event stands on one line: `jq -c .` makes it so" } else { "" };
+                let hint = if spread {
+                    "; an event stands on one line: of a file with one event, `tr -d '\\n'` makes it so"
+                } else {
+                    ""
+                };
                 progress.tell(&format!("line {}: {fault}{hint}", line.number), summary.bad);
                 if !args.skip_bad && !args.dry_run {
                     summary.stopped = Some(line.number);

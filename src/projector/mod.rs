@@ -162,6 +162,8 @@ pub struct Standing {
     metrics: Metrics,
     owned: Mutex<BTreeMap<PartitionId, (bool, PartitionState)>>,
     joined: AtomicBool,
+    /// What it waits for, and why that does not come.
+    waits: ArcSwapOption<String>,
 }
 
 impl Standing {
@@ -171,6 +173,7 @@ impl Standing {
             metrics: Metrics::new(registry),
             owned: Mutex::new(BTreeMap::new()),
             joined: AtomicBool::new(false),
+            waits: ArcSwapOption::empty(),
         }
     }
 
@@ -201,7 +204,8 @@ impl Standing {
     /// Why the write side of this process is not ready; empty where it is.
     pub fn reasons(&self) -> Vec<String> {
         if !self.has_joined() {
-            return vec!["the write side has not reached its topics and its store yet".to_owned()];
+            let why = self.waits.load().as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            return vec![format!("the write side has not reached its topics and its store yet{why}")];
         }
         let of = |(id, (complete, state)): (&PartitionId, &(bool, PartitionState))| match (
             &state.halt,
@@ -227,15 +231,15 @@ pub async fn start(
     let inquirer = Arc::new(cluster.inquirer("read_uncommitted").context("kafka settings")?);
     let producer = Producer::new(&cluster).context("kafka settings")?;
     let brokers = format!("kafka.brokers {}", config.kafka.brokers);
-    let counts = until_answered(&brokers, || async {
+    let counts = until_answered(&standing, &brokers, || async {
         topics::check_own(&cluster, &inquirer).await?;
         topics::check_folded(&cluster, &inquirer).await
     })
     .await?;
-    until_answered("redis.url", || store.check(true)).await.context("the store cannot be used")?;
+    until_answered(&standing, "redis.url", || store.check(true)).await.context("the store cannot be used")?;
     let configured = Generation(config.generation);
     let parameters = config.parameters();
-    let birth = until_answered(&brokers, || {
+    let birth = until_answered(&standing, &brokers, || {
         generation::settle(&cluster, &producer, configured, parameters.clone(), &counts)
     })
     .await?;
@@ -252,15 +256,16 @@ pub async fn start(
 
     let stop = CancellationToken::new();
     let (followed, _) =
-        until_answered(&brokers, || async { decisions::follow(&cluster, stop.clone()) }).await?;
+        until_answered(&standing, &brokers, || async { decisions::follow(&cluster, stop.clone()) }).await?;
     let known = Arc::clone(&followed.borrow());
     // Before anything is born: what was evicted of others is none of ours.
     let trouble = ArcSwapOption::empty();
-    if let Err(StoreError::Corrupt { reason }) = until_answered("redis.url", || store.trust(generation)).await
+    if let Err(StoreError::Corrupt { reason }) =
+        until_answered(&standing, "redis.url", || store.trust(generation)).await
     {
         trouble.store(Some(Arc::new(not_believed(reason))));
     }
-    until_answered("redis.url", || give_birth(store.as_ref(), &known)).await?;
+    until_answered(&standing, "redis.url", || give_birth(store.as_ref(), &known)).await?;
     let retired = Arc::new(AtomicBool::new(false));
     tokio::spawn(stop_when_retired(generation, followed.clone(), stop.clone(), Arc::clone(&retired)));
     let (again, own) = (followed.clone(), producer.clone());
@@ -381,7 +386,7 @@ impl Retriable for StoreError {
     }
 }
 
-async fn until_answered<T, E, F, A>(what: &str, mut ask: A) -> Result<T, E>
+async fn until_answered<T, E, F, A>(standing: &Standing, what: &str, mut ask: A) -> Result<T, E>
 where
     E: Retriable + std::fmt::Display,
     F: Future<Output = Result<T, E>>,
@@ -391,6 +396,7 @@ where
         match ask().await {
             Err(error) if error.is_retriable() => {
                 tracing::warn!(what, %error, "waiting for an answer");
+                standing.waits.store(Some(Arc::new(format!("{what}: {error}"))));
                 tokio::time::sleep(RETRY_EVERY).await;
             }
             other => return other,

@@ -1,5 +1,8 @@
 //! Kafka: polling and assignment, watermarks, topics, producers; the embedded broker.
 
+use std::{fmt::Display, sync::Arc};
+
+use arc_swap::ArcSwapOption;
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -26,11 +29,27 @@ pub type Inquirer = BaseConsumer<Quiet>;
 
 /// Of every client but that of the group: says nothing of the end of a partition, which is an answer and no error, and
 /// nothing of brokers that are away.
-#[derive(Debug, Clone, Copy)]
-pub struct Quiet;
+#[derive(Debug, Default)]
+pub struct Quiet {
+    failed: ArcSwapOption<String>,
+}
+
+impl Quiet {
+    /// What the client said when it was asked, and why its last connection failed: a broker that refuses a password or
+    /// a certificate is one that does not answer.
+    pub fn with_cause(&self, said: &impl Display) -> String {
+        match self.failed.load().as_deref() {
+            Some(cause) => format!("{said}; {cause}"),
+            None => said.to_string(),
+        }
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(cause) = failure(facility, message) {
+            self.failed.store(Some(Arc::new(cause.to_owned())));
+        }
         log(level, facility, message);
     }
 
@@ -39,6 +58,12 @@ impl ClientContext for Quiet {
             tell(&error, reason);
         }
     }
+}
+
+/// Why a connection failed, where a line of the client's tells that.
+pub(crate) fn failure<'m>(facility: &str, message: &'m str) -> Option<&'m str> {
+    // `[thrd:NAME]: ` is the client's own business.
+    (facility == "FAIL").then(|| message.split_once("]: ").map_or(message, |(_, cause)| cause))
 }
 
 /// A line of the client's own.
@@ -77,7 +102,7 @@ pub(crate) fn discard<C: Send + 'static>(client: C) {
 }
 
 /// Whether an error says no more than that brokers do not answer.
-fn is_away(error: &KafkaError) -> bool {
+pub(crate) fn is_away(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
@@ -216,7 +241,7 @@ impl Cluster {
             ("fetch.wait.max.ms", "100"),
             ("isolation.level", isolation),
         ])
-        .create_with_context(Quiet)
+        .create_with_context(Quiet::default())
     }
 
     fn list(&self, ids: impl IntoIterator<Item = PartitionId>) -> TopicPartitionList {

@@ -51,7 +51,7 @@ impl Producer {
                 // The broker decides what is too large; the client is not to refuse before it.
                 ("message.max.bytes", "100000000"),
             ])
-            .create_with_context(Quiet)
+            .create_with_context(Quiet::default())
     }
 
     /// Writes a record and waits until it is acknowledged.

@@ -57,38 +57,57 @@ pub enum TopicError {
         /// What the broker said.
         error: KafkaError,
     },
+    /// An operator creates it, or lets this program do so.
+    #[error(
+        "topic {topic} does not exist, and this user may not create it ({code}): create it with one partition, \
+         cleanup.policy=delete, retention.ms=-1 and retention.bytes=-1"
+    )]
+    NotCreated {
+        /// Its name.
+        topic: String,
+        /// What the broker said.
+        code: RDKafkaErrorCode,
+    },
     /// The broker did not answer: worth another try.
-    #[error("the broker did not answer about topic {topic}: {error}")]
+    #[error("the broker did not answer about topic {topic}: {reason}")]
     Unanswered {
         /// Its name.
         topic: String,
         /// What the client said.
-        error: KafkaError,
+        reason: String,
     },
 }
 
 impl TopicError {
-    fn of(topic: &str, error: KafkaError) -> Self {
+    fn of(topic: &str, error: KafkaError, client: &Quiet) -> Self {
         let topic = topic.to_owned();
-        match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::PolicyViolation,
-            ) => TopicError::Denied { topic, error },
-            _ => TopicError::Unanswered { topic, error },
+        let code =
+            if let KafkaError::AdminOp(code) = &error { Some(*code) } else { error.rdkafka_error_code() };
+        if code.is_some_and(is_denied) {
+            return TopicError::Denied { topic, error };
         }
+        TopicError::Unanswered { topic, reason: client.with_cause(&error) }
     }
+}
+
+/// Whether another try brings the same answer.
+fn is_denied(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::PolicyViolation
+    )
 }
 
 /// How many partitions a topic has; `None` where it does not exist.
 pub fn partitions(inquirer: &Inquirer, topic: &str) -> Result<Option<usize>, TopicError> {
-    let metadata =
-        inquirer.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| TopicError::of(topic, error))?;
+    let failed = |error| TopicError::of(topic, error, inquirer.context());
+    let metadata = inquirer.fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     if found.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
         let denied = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed);
-        return Err(TopicError::of(topic, denied));
+        return Err(failed(denied));
     }
     let count = found.partitions().len();
     Ok(Some(count).filter(|count| found.error().is_none() && *count > 0))
@@ -173,12 +192,12 @@ pub async fn retention(cluster: &Cluster, topic: Topic) -> Result<Option<Duratio
 
 /// One partition, kept for ever.
 async fn create(cluster: &Cluster, name: &str) -> Result<(), TopicError> {
-    let failed = |error| TopicError::of(name, error);
+    let admin = admin(cluster, name)?;
+    let failed = |error| TopicError::of(name, error, admin.inner().context());
     let copies = TopicReplication::Fixed(cluster.settings().replication_factor);
     let topic = NewTopic::new(name, 1, copies).set("cleanup.policy", "delete");
     let topic = KEPT.into_iter().fold(topic, |topic, key| topic.set(key, "-1"));
-    let results = admin(cluster)
-        .map_err(failed)?
+    let results = admin
         .create_topics([&topic], &AdminOptions::new().operation_timeout(Some(TIMEOUT)))
         .await
         .map_err(failed)?;
@@ -186,6 +205,9 @@ async fn create(cluster: &Cluster, name: &str) -> Result<(), TopicError> {
         match result {
             // Another process may have created it meanwhile.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) if is_denied(code) => {
+                return Err(TopicError::NotCreated { topic: name.to_owned(), code });
+            }
             Err((_, code)) => return Err(failed(KafkaError::AdminOp(code))),
         }
     }
@@ -193,9 +215,9 @@ async fn create(cluster: &Cluster, name: &str) -> Result<(), TopicError> {
 }
 
 async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, TopicError> {
-    let failed = |error| TopicError::of(topic, error);
-    let answers = admin(cluster)
-        .map_err(failed)?
+    let admin = admin(cluster, topic)?;
+    let failed = |error| TopicError::of(topic, error, admin.inner().context());
+    let answers = admin
         .describe_configs(
             [&ResourceSpecifier::Topic(topic)],
             &AdminOptions::new().request_timeout(Some(TIMEOUT)),
@@ -211,6 +233,7 @@ async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, To
     found.ok_or_else(|| failed(KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition)))
 }
 
-fn admin(cluster: &Cluster) -> Result<AdminClient<Quiet>, KafkaError> {
-    cluster.client(&[]).create_with_context(Quiet)
+fn admin(cluster: &Cluster, topic: &str) -> Result<AdminClient<Quiet>, TopicError> {
+    let made = cluster.client(&[]).create_with_context(Quiet::default());
+    made.map_err(|error| TopicError::of(topic, error, &Quiet::default()))
 }

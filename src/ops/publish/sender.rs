@@ -20,7 +20,7 @@ use super::lines::Record;
 use crate::{
     config::{Config, Partitioner},
     domain::Topic,
-    source::Cluster,
+    source::{self, Cluster},
     wire,
 };
 
@@ -79,10 +79,18 @@ struct Tally {
 }
 
 impl ClientContext for Deliveries {
-    fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _message: &str) {}
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(cause) = source::failure(facility, message) {
+            self.tally().last_error = Some(cause.to_owned());
+        }
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.tally().last_error = Some(if reason.is_empty() { error.to_string() } else { reason.to_owned() });
+        // Why they are away was told already.
+        if !source::is_away(&error) {
+            self.tally().last_error =
+                Some(if reason.is_empty() { error.to_string() } else { reason.to_owned() });
+        }
     }
 }
 
@@ -234,8 +242,11 @@ impl Sender {
         let name = self.cluster.topic_name(topic);
         let metadata = self.producer.client().fetch_metadata(Some(name), METADATA_TIMEOUT);
         let brokers = &self.cluster.settings().brokers;
-        let metadata =
-            metadata.map_err(|e| anyhow!("no broker of kafka.brokers ({brokers}) answers: {e}"))?;
+        let metadata = metadata.map_err(|error| {
+            let cause = self.producer.context().tally().last_error.clone();
+            let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
+            anyhow!("no broker of kafka.brokers ({brokers}) answers: {error}{cause}")
+        })?;
         match metadata.topics().iter().find(|t| t.name() == name) {
             Some(found) if found.error().is_none() && !found.partitions().is_empty() => Ok(()),
             Some(_) | None => bail!("the topic {name} does not exist: create it with cleanup.policy=delete"),

@@ -55,8 +55,10 @@ impl LogView {
         for topic in Topic::ALL {
             let name = cluster.topic_name(topic);
             let metadata = consumer.fetch_metadata(Some(name), ANSWER_TIMEOUT);
-            let metadata =
-                metadata.map_err(|e| format!("no broker of kafka.brokers ({brokers}) answers: {e}"))?;
+            let metadata = metadata.map_err(|error| {
+                let why = consumer.context().with_cause(&error);
+                format!("no broker of kafka.brokers ({brokers}) answers: {why}")
+            })?;
             let partitions = metadata
                 .topics()
                 .iter()

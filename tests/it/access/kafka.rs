@@ -220,14 +220,32 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     }
 
     let topics = broker.topics(1);
+    let granted = grant(broker, &topics);
+    let server = Server::start();
+    let tls = format!("[kafka.tls]\nca_file = {:?}\n", authority.file);
+    let settings_of = |user: &str, password: &Path| {
+        let mut settings = Settings { kafka: "security = \"tls\"\n".to_owned(), ..Settings::default() };
+        settings.properties.push_str(&format!(
+            "{tls}[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = {user:?}\npassword_file = {password:?}\n"
+        ));
+        settings
+    };
+    let secured = Topics { brokers: format!("127.0.0.1:{sasl}"), ..topics.clone() };
+    let fails = |user: &str, password: &Path, words: &[&str], says: &str| {
+        let told = product::command_with(&secured, &server.url(), &settings_of(user, password), words);
+        let text = [told.stdout.as_slice(), &told.stderr].map(String::from_utf8_lossy).concat();
+        assert!(!told.status.success() && text.contains(says), "{words:?}: {told:?}");
+    };
+    // A broker that refuses the password answers nothing.
+    fails("project", &wrong, &["status"], "invalid credentials");
+    // Nobody may create topics: it is said what they must be.
+    let says = format!("topic {} does not exist, and this user may not create it", topics.decisions);
+    fails("project", &password, &["project"], &says);
     for name in [&topics.dead_letters, &topics.decisions] {
         let keep = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
         broker.create_topic(name, 1, &keep);
     }
-    let granted = grant(broker, &topics);
     let before = broker.log().len();
-    let server = Server::start();
-    let tls = format!("[kafka.tls]\nca_file = {:?}\n", authority.file);
     let by_password = format!(
         "{tls}[kafka.sasl]\nmechanism = \"SCRAM-SHA-512\"\nusername = \"project\"\npassword_file = {password:?}\n"
     );
@@ -258,16 +276,8 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     }
 
     // Whoever looks at what is on hold, and decides.
-    let settings_of = |user: &str| {
-        let mut settings = Settings { kafka: "security = \"tls\"\n".to_owned(), ..Settings::default() };
-        settings.properties.push_str(&format!(
-            "{tls}[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = {user:?}\npassword_file = {password:?}\n"
-        ));
-        settings
-    };
-    let secured = Topics { brokers: format!("127.0.0.1:{sasl}"), ..topics.clone() };
     let asks = |words: &[&str], exit: i32, says: &str| {
-        let told = product::command_with(&secured, &server.url(), &settings_of("operate"), words);
+        let told = product::command_with(&secured, &server.url(), &settings_of("operate", &password), words);
         let text = String::from_utf8_lossy(&told.stdout);
         assert!(told.status.code() == Some(exit) && text.contains(says), "{words:?}: {told:?}");
     };
@@ -279,6 +289,20 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     let skip =
         ["redrive", "--all", "--skip", "--reason", "of no use", "--wait", "0", "--yes", "--as", "jana"];
     asks(&skip, 1, "recorded: 2 records decided");
+
+    // A rebuild runs with the rights of the write side, in Redis too.
+    let mut user = vec!["ACL", "SETUSER", "project", "reset", "on", ">secret"];
+    let rules = super::redis::rules("project");
+    user.extend(rules.iter().map(String::as_str));
+    server.command::<()>(&user);
+    let store = server.url().replace("redis://", "redis://project:secret@");
+    let words = ["rebuild", "start", "--yes", "--as", "jana"];
+    let rebuild = Product::start_with(&words, &secured, &store, &settings_of("project", &password));
+    eventually(Duration::from_secs(60), || {
+        let log = rebuild.process.log();
+        if log.contains("generation 2 is complete") { Ok(()) } else { Err(log) }
+    });
+    assert!(rebuild.stop().success());
 
     // A publisher of events, by the way of those of decisions.
     let publishing = settings(*sasl, authority, None, Some(("PLAIN", &password)));
@@ -302,8 +326,5 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     assert!(needless.is_empty(), "a permission is needless: {needless:#?}");
 
     // Who lacks one is told so, and does not wait for another answer.
-    let told = product::command_with(&secured, &server.url(), &settings_of("publisher"), &["project"]);
-    let text = String::from_utf8_lossy(&told.stderr);
-    let says = format!("denies topic {}", topics.decisions);
-    assert!(!told.status.success() && text.contains(&says), "{told:?}");
+    fails("publisher", &password, &["project"], &format!("denies topic {}", topics.decisions));
 }

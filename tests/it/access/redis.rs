@@ -35,7 +35,7 @@ fn corrupt(answer: Result<(), StoreError>) -> String {
 }
 
 /// The rules that the documentation gives a user.
-fn rules(user: &str) -> Vec<String> {
+pub fn rules(user: &str) -> Vec<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/redis/users.acl");
     let text = std::fs::read_to_string(file).expect("deploy/redis/users.acl");
     let prefix = format!("user {user} on >");

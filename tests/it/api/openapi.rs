@@ -219,7 +219,7 @@ async fn the_document_is_public_and_says_what_this_deployment_does() {
     let written = include_str!("../../../schemas/openapi.json");
     for (default, configured) in [
         ("of these types in this order: `PRCD`.", "of these types in this order: `ITBD`, `CLAV`."),
-        ("the topics are `ledger.events` and", "the topics are `payment.events` and `ledger.events`."),
+        ("the topics are `ledger.events` and", "the topics are `payment.events` and `ledger.events`,"),
         (r#""example": "ledger.events/0@0""#, r#""example": "payment.events/0@0""#),
         ("has 4 of them a day (Europe/Prague) for", "has 7 of them a day (Europe/Lisbon) for each account"),
         ("are longer than 32768 bytes", "are longer than 5000 bytes"),
