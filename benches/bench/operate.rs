@@ -97,7 +97,7 @@ impl Bench {
         let mut rebuild =
             Role::start(&self.args.binary, "rebuild start --generation 4 --yes --as bench", &apart);
         self.until_begun(&prefix, 4, &mut rebuild);
-        // Who reads now and then only may meet it while it gives way to nobody, for a tenth of a second.
+        // Who begins to read meets it as it is while nobody does, for a tenth of a second.
         http::load(api, accounts.clone(), full(1, NOTICED));
         for (name, manner) in manners {
             let load = http::load(api, accounts.clone(), manner);

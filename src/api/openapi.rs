@@ -1,7 +1,7 @@
 //! `/openapi.json`: what the views say about themselves, for machines. Public, and without secrets.
 //!
 //! The text is `schemas/openapi.json`, which has the defaults, with the settings of this deployment in their place:
-//! base paths, the currency's error code, balance types, names of topics, unattended reads, bytes of headers.
+//! base paths, the currency's error code, balance types, names of topics, unattended reads, bytes of headers, clients' certificates.
 //! Every answer of the tests of both views is held against what is served here.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What follows from cells and marks, and serves to find them: whether it is there, and nothing besides.
 //!
 //! Nothing else is the measure here than what a generation itself says: an account's cell names who owes on it, so
-//! each one's set names the account, and a mark on the account stands with each of them; a mark on a subject stands in
+//! each one's accounts name it, and a mark on the account stands with each of them; a mark on a subject stands in
 //! its partition's index. So each generation is judged by itself, without the log:
 //!
 //! 1. What the subjects of a page call for is looked up behind it ([`Derivation::look`]); no cell is read for that.

@@ -257,7 +257,10 @@ fn kafka(kafka: &Kafka, want: &mut impl FnMut(bool, Fault)) {
     let set = [sasl.mechanism.is_some(), sasl.username.is_some(), sasl.password_file.is_some()];
     let whole = set.iter().all(|set| *set) || !set.iter().any(|set| *set);
     want(whole, Fault::new("kafka.sasl", "has mechanism, username and password_file: all are set, or none"));
-    let in_the_clear = sasl.mechanism.as_deref() == Some("PLAIN") && kafka.security == KafkaSecurity::Plain;
+    // What librdkafka's own properties say is their author's.
+    let properties = kafka.properties.contains_key("security.protocol");
+    let in_the_clear =
+        sasl.mechanism.as_deref() == Some("PLAIN") && kafka.security == KafkaSecurity::Plain && !properties;
     want(
         !in_the_clear,
         Fault::new(

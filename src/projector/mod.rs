@@ -399,7 +399,10 @@ where
                 standing.waits.store(Some(Arc::new(format!("{what}: {error}"))));
                 tokio::time::sleep(RETRY_EVERY).await;
             }
-            other => return other,
+            other => {
+                standing.waits.store(None);
+                return other;
+            }
         }
     }
 }

@@ -375,6 +375,8 @@ impl<'a> Session<'a> {
                         self.interrupted(ended)?;
                     }
                     if self.is_due() {
+                        // The batch may have sent one itself.
+                        self.make_room().await?;
                         self.send().await?;
                     }
                 }

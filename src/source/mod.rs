@@ -1,6 +1,6 @@
 //! Kafka: polling and assignment, watermarks, topics, producers; the embedded broker.
 
-use std::{fmt::Display, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use rdkafka::{
@@ -24,6 +24,9 @@ pub mod scan;
 pub mod topics;
 pub mod watch;
 
+/// Events of a client that wait to be taken in, at most: one that was taken in looks like none.
+const EVENTS_MAX: usize = 1_000;
+
 /// A consumer outside the group.
 pub type Inquirer = BaseConsumer<Quiet>;
 
@@ -35,35 +38,44 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// What the client said when it was asked, and why its last connection failed: a broker that refuses a password or
-    /// a certificate is one that does not answer.
-    pub fn with_cause(&self, said: &impl Display) -> String {
-        match self.failed.load().as_deref() {
-            Some(cause) => format!("{said}; {cause}"),
-            None => said.to_string(),
+    /// What the client said, and where it has no broker, why: one that refuses a password or a certificate does not
+    /// answer either. What it is told of is taken in by polling the client.
+    pub fn with_cause(&self, error: &KafkaError) -> String {
+        match self.failed.load().as_deref().filter(|_| is_away(error)) {
+            Some(cause) => format!("{error}; {cause}"),
+            None => error.to_string(),
         }
     }
 }
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(cause) = failure(facility, message) {
-            self.failed.store(Some(Arc::new(cause.to_owned())));
-        }
         log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
-            tell(&error, reason);
+        if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            return;
         }
+        if let Some(cause) = cause(&error, reason) {
+            self.failed.store(Some(Arc::new(cause)));
+        }
+        tell(&error, reason);
     }
 }
 
-/// Why a connection failed, where a line of the client's tells that.
-pub(crate) fn failure<'m>(facility: &str, message: &'m str) -> Option<&'m str> {
-    // `[thrd:NAME]: ` is the client's own business.
-    (facility == "FAIL").then(|| message.split_once("]: ").map_or(message, |(_, cause)| cause))
+/// Why a connection failed, where an error tells that: not the one that only counts the brokers that are away.
+pub(crate) fn cause(error: &KafkaError, reason: &str) -> Option<String> {
+    let counts = matches!(error, KafkaError::Global(RDKafkaErrorCode::AllBrokersDown));
+    (!counts).then(|| if reason.is_empty() { error.to_string() } else { reason.to_owned() })
+}
+
+/// [`Quiet::with_cause`] of a consumer that reads nothing.
+pub(crate) fn why(inquirer: &Inquirer, error: &KafkaError) -> String {
+    for _ in 0..EVENTS_MAX {
+        inquirer.poll(Duration::ZERO);
+    }
+    inquirer.context().with_cause(error)
 }
 
 /// A line of the client's own.
@@ -102,7 +114,7 @@ pub(crate) fn discard<C: Send + 'static>(client: C) {
 }
 
 /// Whether an error says no more than that brokers do not answer.
-pub(crate) fn is_away(error: &KafkaError) -> bool {
+fn is_away(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
@@ -258,7 +270,7 @@ pub fn watermarks(
     cluster: &Cluster,
     inquirer: &Inquirer,
     id: PartitionId,
-    timeout: std::time::Duration,
+    timeout: Duration,
 ) -> Result<(i64, i64), KafkaError> {
     inquirer.fetch_watermarks(cluster.topic_name(id.topic), id.partition, timeout)
 }

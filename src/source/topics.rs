@@ -79,14 +79,15 @@ pub enum TopicError {
 }
 
 impl TopicError {
-    fn of(topic: &str, error: KafkaError, client: &Quiet) -> Self {
+    /// `why` tells what keeps a client from its brokers.
+    fn of(topic: &str, error: KafkaError, why: impl FnOnce(&KafkaError) -> String) -> Self {
         let topic = topic.to_owned();
         let code =
             if let KafkaError::AdminOp(code) = &error { Some(*code) } else { error.rdkafka_error_code() };
         if code.is_some_and(is_denied) {
             return TopicError::Denied { topic, error };
         }
-        TopicError::Unanswered { topic, reason: client.with_cause(&error) }
+        TopicError::Unanswered { topic, reason: why(&error) }
     }
 }
 
@@ -102,7 +103,7 @@ fn is_denied(code: RDKafkaErrorCode) -> bool {
 
 /// How many partitions a topic has; `None` where it does not exist.
 pub fn partitions(inquirer: &Inquirer, topic: &str) -> Result<Option<usize>, TopicError> {
-    let failed = |error| TopicError::of(topic, error, inquirer.context());
+    let failed = |error| TopicError::of(topic, error, |error| super::why(inquirer, error));
     let metadata = inquirer.fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     if found.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
@@ -193,7 +194,7 @@ pub async fn retention(cluster: &Cluster, topic: Topic) -> Result<Option<Duratio
 /// One partition, kept for ever.
 async fn create(cluster: &Cluster, name: &str) -> Result<(), TopicError> {
     let admin = admin(cluster, name)?;
-    let failed = |error| TopicError::of(name, error, admin.inner().context());
+    let failed = |error| TopicError::of(name, error, |error| admin.inner().context().with_cause(error));
     let copies = TopicReplication::Fixed(cluster.settings().replication_factor);
     let topic = NewTopic::new(name, 1, copies).set("cleanup.policy", "delete");
     let topic = KEPT.into_iter().fold(topic, |topic, key| topic.set(key, "-1"));
@@ -216,7 +217,7 @@ async fn create(cluster: &Cluster, name: &str) -> Result<(), TopicError> {
 
 async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, TopicError> {
     let admin = admin(cluster, topic)?;
-    let failed = |error| TopicError::of(topic, error, admin.inner().context());
+    let failed = |error| TopicError::of(topic, error, |error| admin.inner().context().with_cause(error));
     let answers = admin
         .describe_configs(
             [&ResourceSpecifier::Topic(topic)],
@@ -235,5 +236,5 @@ async fn setting(cluster: &Cluster, topic: &str, key: &str) -> Result<String, To
 
 fn admin(cluster: &Cluster, topic: &str) -> Result<AdminClient<Quiet>, TopicError> {
     let made = cluster.client(&[]).create_with_context(Quiet::default());
-    made.map_err(|error| TopicError::of(topic, error, &Quiet::default()))
+    made.map_err(|error| TopicError::of(topic, error, ToString::to_string))
 }

@@ -7,7 +7,7 @@
 //! | `{bp}:evicted` | hash: each run of a server → how often it had evicted; the generations that lost keys by it |
 //! | `{bp}:g1:pos`, `:state` | hashes, a field per partition: [`Position`] packed, heartbeat as JSON |
 //! | `{bp}:g1:a:<account>`, `:c:<customer>` | cells |
-//! | `{bp}:g1:d:<customer>` | set: the accounts on which the customer owes, or once did |
+//! | `{bp}:g1:d:<customer>` | hash: each account on which the customer owes, or once did → nothing |
 //! | `{bp}:g1:qa:<account>`, `:qc:<customer>` | hashes: partition → quarantine as JSON |
 //! | `{bp}:g1:qd:<customer>` | hash: `<account>/<partition>` → quarantine of an account with a due |
 //! | `{bp}:g1:qi:<partition>` | hash: key → quarantine; what an owner loads when it claims |

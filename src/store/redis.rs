@@ -97,8 +97,8 @@ impl RedisStore {
     }
 
     /// Sends no more commits than there are turns at the same time, of all partitions together, so that whoever else
-    /// uses this Redis comes in between. They go in the order in which they are first polled, which those of one
-    /// partition rest on.
+    /// uses this Redis comes in between. For owners with one commit in flight each: of several, one behind might be
+    /// given a turn that has become free before the first one takes the turn that it was given.
     #[must_use]
     pub fn in_turns(self, turns: Arc<Semaphore>) -> Self {
         RedisStore { turns: Some(turns), ..self }

@@ -28,6 +28,8 @@ use crate::{
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a record may take to be acknowledged.
 const DELIVERY_TIMEOUT_MS: &str = "120000";
+/// For what a client has to tell to be taken in.
+const TAKEN_IN: Duration = Duration::from_millis(50);
 /// Longer than that: what librdkafka gives up is told by the delivery, not by the flush.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(130);
 /// How often a person is told what the records wait for.
@@ -79,17 +81,11 @@ struct Tally {
 }
 
 impl ClientContext for Deliveries {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(cause) = source::failure(facility, message) {
-            self.tally().last_error = Some(cause.to_owned());
-        }
-    }
+    fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _message: &str) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // Why they are away was told already.
-        if !source::is_away(&error) {
-            self.tally().last_error =
-                Some(if reason.is_empty() { error.to_string() } else { reason.to_owned() });
+        if let Some(cause) = source::cause(&error, reason) {
+            self.tally().last_error = Some(cause);
         }
     }
 }
@@ -243,6 +239,7 @@ impl Sender {
         let metadata = self.producer.client().fetch_metadata(Some(name), METADATA_TIMEOUT);
         let brokers = &self.cluster.settings().brokers;
         let metadata = metadata.map_err(|error| {
+            self.producer.poll(TAKEN_IN);
             let cause = self.producer.context().tally().last_error.clone();
             let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
             anyhow!("no broker of kafka.brokers ({brokers}) answers: {error}{cause}")

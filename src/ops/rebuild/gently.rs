@@ -25,10 +25,10 @@ use crate::{
 const COMMITS_AT_ONCE: usize = 12;
 const TAKEN_BESIDE_READERS: u32 = 11;
 const CELLS_AT_ONCE: usize = 50;
-/// How often readers are looked for; calls in between from which on they are held to be there, for processes that serve
-/// make about one by themselves; and how often in a row nobody is there before that is believed.
+/// How often readers are looked for; calls in between from which on they are held to be there, for each process that
+/// serves samples four times a second; and how often in a row nobody is there before that is believed.
 const READERS_EVERY: Duration = Duration::from_millis(100);
-const CALLS_OF_READERS: u64 = 20;
+const CALLS_OF_READERS: u64 = 8;
 const LOOKS_ALONE: u32 = 10;
 /// How long it stays, once the other one has joined, for that to be given a partition.
 const RELIEVED_MAX: Duration = Duration::from_secs(10);
@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_server_that_says_nothing_is_one_with_readers() {
-        assert!(nobody_asks(Some(7), Some(26)));
-        assert!(!nobody_asks(Some(7), Some(27)), "somebody reads");
+        assert!(nobody_asks(Some(7), Some(14)));
+        assert!(!nobody_asks(Some(7), Some(15)), "somebody reads");
         for (before, now) in [(None, Some(7)), (Some(7), None), (None, None), (Some(7), Some(6))] {
             assert!(!nobody_asks(before, now), "{before:?}, {now:?}");
         }

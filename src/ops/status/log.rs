@@ -8,7 +8,7 @@ use rdkafka::{
 
 use crate::{
     domain::{Offset, PartitionId, Topic},
-    source::{Cluster, Inquirer},
+    source::{self, Cluster, Inquirer},
 };
 
 /// How long the broker may take for one answer.
@@ -56,7 +56,7 @@ impl LogView {
             let name = cluster.topic_name(topic);
             let metadata = consumer.fetch_metadata(Some(name), ANSWER_TIMEOUT);
             let metadata = metadata.map_err(|error| {
-                let why = consumer.context().with_cause(&error);
+                let why = source::why(&consumer, &error);
                 format!("no broker of kafka.brokers ({brokers}) answers: {why}")
             })?;
             let partitions = metadata

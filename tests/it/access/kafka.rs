@@ -12,7 +12,7 @@ use rdkafka::consumer::Consumer as _;
 use crate::support::{
     Folder,
     certificates::{Authority, secret},
-    eventually, free_port,
+    eventually, free_port, http,
     kafka::{Broker, Topics, tool},
     oracle,
     produce::{Outgoing, Partitioner, Producer},
@@ -237,7 +237,18 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
         assert!(!told.status.success() && text.contains(says), "{words:?}: {told:?}");
     };
     // A broker that refuses the password answers nothing.
-    fails("project", &wrong, &["status"], "invalid credentials");
+    let event = folder.join("event");
+    let example = include_str!("../../../schemas/examples/accept/ledger.entry.booked.v1.json");
+    std::fs::write(&event, example.replace('\n', "")).expect("a file");
+    for words in [&["status"][..], &["publish", event.to_str().expect("a path")]] {
+        fails("project", &wrong, words, "Invalid username or password");
+    }
+    let waits = Product::start("project", &secured, &server.url(), &settings_of("project", &wrong));
+    eventually(Duration::from_secs(60), || {
+        let told = http::get(waits.admin, "/readyz", &[]).map_err(|error| error.to_string())?;
+        if told.status == 503 && told.body.contains("Invalid username or password") { Ok(()) } else { Err(told.body) }
+    });
+    assert!(waits.stop().success());
     // Nobody may create topics: it is said what they must be.
     let says = format!("topic {} does not exist, and this user may not create it", topics.decisions);
     fails("project", &password, &["project"], &says);
@@ -291,13 +302,12 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     asks(&skip, 1, "recorded: 2 records decided");
 
     // A rebuild runs with the rights of the write side, in Redis too.
-    let mut user = vec!["ACL", "SETUSER", "project", "reset", "on", ">secret"];
+    let mut user = vec!["ACL", "SETUSER", "default", "reset", "on", "nopass"];
     let rules = super::redis::rules("project");
     user.extend(rules.iter().map(String::as_str));
     server.command::<()>(&user);
-    let store = server.url().replace("redis://", "redis://project:secret@");
     let words = ["rebuild", "start", "--yes", "--as", "jana"];
-    let rebuild = Product::start_with(&words, &secured, &store, &settings_of("project", &password));
+    let rebuild = Product::start_with(&words, &secured, &server.url(), &settings_of("project", &password));
     eventually(Duration::from_secs(60), || {
         let log = rebuild.process.log();
         if log.contains("generation 2 is complete") { Ok(()) } else { Err(log) }
