@@ -29,7 +29,7 @@ const CELLS_AT_ONCE: usize = 50;
 /// serves samples four times a second; and how often in a row nobody is there before that is believed.
 const READERS_EVERY: Duration = Duration::from_millis(100);
 const CALLS_OF_READERS: u64 = 8;
-const LOOKS_ALONE: u32 = 10;
+const LOOKS_ALONE: u32 = 5;
 /// How long it stays, once the other one has joined, for that to be given a partition.
 const RELIEVED_MAX: Duration = Duration::from_secs(10);
 const LOOKS_EVERY: Duration = Duration::from_millis(500);

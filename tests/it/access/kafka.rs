@@ -246,7 +246,11 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     let waits = Product::start("project", &secured, &server.url(), &settings_of("project", &wrong));
     eventually(Duration::from_secs(60), || {
         let told = http::get(waits.admin, "/readyz", &[]).map_err(|error| error.to_string())?;
-        if told.status == 503 && told.body.contains("Invalid username or password") { Ok(()) } else { Err(told.body) }
+        if told.status == 503 && told.body.contains("Invalid username or password") {
+            Ok(())
+        } else {
+            Err(told.body)
+        }
     });
     assert!(waits.stop().success());
     // Nobody may create topics: it is said what they must be.
