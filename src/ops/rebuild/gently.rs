@@ -91,13 +91,17 @@ async fn until(reached: impl Fn() -> bool) {
     }
 }
 
-/// Takes turns from the commits while readers ask, and until it is known that they do not.
-async fn give_way(store: Arc<RedisStore>, turns: Arc<Semaphore>) {
+/// Takes turns from the commits while readers ask, and until it is known that they do not. `count` tells how often they
+/// have asked since the server counts.
+async fn give_way<C>(count: impl Fn() -> C, turns: Arc<Semaphore>)
+where
+    C: Future<Output = Option<u64>>,
+{
     let mut taken = turns.acquire_many(TAKEN_BESIDE_READERS).await.ok();
     let (mut calls, mut alone) = (None, 0_u32);
     loop {
         tokio::time::sleep(READERS_EVERY).await;
-        let now = store.calls_of_readers().await.ok();
+        let now = count().await;
         alone = if nobody_asks(calls, now) { alone.saturating_add(1) } else { 0 };
         calls = now;
         if alone >= LOOKS_ALONE {
@@ -126,7 +130,12 @@ fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow
     let turns = Arc::new(Semaphore::new(COMMITS_AT_ONCE));
     let store = Arc::new(store.in_turns(Arc::clone(&turns)));
     let runtime = ops::runtime(settings.workers)?;
-    runtime.spawn(give_way(Arc::clone(&store), turns));
+    let asked = Arc::clone(&store);
+    let count = move || {
+        let asked = Arc::clone(&asked);
+        async move { asked.calls_of_readers().await.ok() }
+    };
+    runtime.spawn(give_way(count, turns));
     let standing = Arc::new(Standing::new(&mut telemetry::registry()));
     let fed = runtime.block_on(parts::feed(config, cluster, store, standing, stop));
     runtime.shutdown_timeout(LEFT_MAX);
@@ -135,7 +144,35 @@ fn feed(mut config: Config, cluster: Cluster, stop: CancellationToken) -> anyhow
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_are_taken_while_readers_ask_and_given_back_half_a_second_after_they_have_gone() {
+        let turns = Arc::new(Semaphore::new(COMMITS_AT_ONCE));
+        let calls = Arc::new(AtomicU64::new(0));
+        let per_look = Arc::new(AtomicU64::new(1_000));
+        let count = {
+            let (calls, per_look) = (Arc::clone(&calls), Arc::clone(&per_look));
+            move || {
+                let more = per_look.load(Ordering::Relaxed);
+                std::future::ready(Some(calls.fetch_add(more, Ordering::Relaxed)))
+            }
+        };
+        tokio::spawn(give_way(count, Arc::clone(&turns)));
+        let after = |looks: u32| tokio::time::sleep(READERS_EVERY * looks + READERS_EVERY / 2);
+        after(20).await;
+        assert_eq!(turns.available_permits(), 1, "readers ask");
+        per_look.store(0, Ordering::Relaxed);
+        after(3).await;
+        assert_eq!(turns.available_permits(), 1, "a moment without readers is no absence");
+        after(4).await;
+        assert_eq!(turns.available_permits(), COMMITS_AT_ONCE, "nobody asks");
+        per_look.store(CALLS_OF_READERS, Ordering::Relaxed);
+        after(2).await;
+        assert_eq!(turns.available_permits(), 1, "they are back");
+    }
 
     #[test]
     fn a_server_that_says_nothing_is_one_with_readers() {
