@@ -387,6 +387,30 @@ mod tests {
     }
 
     #[test]
+    fn poison_that_can_be_read_uses_up_a_number() {
+        let args = Args { numbered: true, duplicates: 0, poison: 80, ..everything() };
+        let mut used = BTreeSet::new();
+        let mut poison = 0;
+        for line in lines(&args) {
+            let mut event: Value = serde_json::from_str(&line).unwrap();
+            if let Some(raw) = event.get("raw") {
+                // Neither a tombstone, nor cut off; and under the key of its own subject.
+                let Some(Ok(value)) = raw["value"].as_str().map(serde_json::from_str::<Value>) else {
+                    continue;
+                };
+                if raw["key"] != value["subject"] {
+                    continue;
+                }
+                poison += 1;
+                event = value;
+            }
+            let number = (text(&event, "subject").to_owned(), text(&event, "sequence").to_owned());
+            assert!(used.insert(number), "twice: {event}");
+        }
+        assert_eq!(poison, 40, "four of eight kinds");
+    }
+
+    #[test]
     fn hot_accounts_get_their_share() {
         let args = Args {
             accounts: 1_000,

@@ -70,14 +70,19 @@ impl Cache {
         Some(slot)
     }
 
-    /// The cell at a place has changed, and is weighed again; tells whether that is news since the last commit that wrote
-    /// it.
-    pub fn change(&mut self, place: Place) -> bool {
-        let Some(slot) = self.slots.get_mut(place.0) else { return false };
+    /// The cell at a place has changed, and is weighed again; its weight, where the change is news since the last commit
+    /// that wrote it.
+    pub fn change(&mut self, place: Place) -> Option<usize> {
+        let slot = self.slots.get_mut(place.0)?;
         let weight = weight(slot.cell.as_ref());
         self.weight = self.weight.saturating_sub(slot.weight).saturating_add(weight);
         slot.weight = weight;
-        std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT
+        (std::mem::replace(&mut slot.commit, Slot::UNSENT) != Slot::UNSENT).then_some(weight)
+    }
+
+    /// What the cell at a place weighs.
+    pub fn weight_at(&self, place: Place) -> usize {
+        self.slots.get(place.0).map_or(0, |slot| slot.weight)
     }
 
     /// A known cell.
@@ -218,8 +223,8 @@ mod tests {
     fn a_cell_that_the_store_may_not_have_stays() {
         let (mut cache, places) = filled(10);
         cache.at(places[1], &key(1)).unwrap().commit = 8;
-        assert!(cache.change(places[2]));
-        assert!(!cache.change(places[2]), "it has changed already");
+        assert_eq!(cache.change(places[2]), Some(SLOT_BYTES));
+        assert_eq!(cache.change(places[2]), None, "it has changed already");
         cache.shrink(0, 7);
         let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
         assert_eq!(left, [1, 2], "in flight, and not sent yet");

@@ -40,7 +40,7 @@ impl Session<'_> {
                 if let Some(before) = before {
                     self.trace(&record, next, &reading, counts.since(&before));
                 }
-                if self.pending.cells.len() >= self.shared.settings.batch_cells_max && !self.gathers() {
+                if self.fills_a_commit() && !self.gathers() {
                     self.last = Some(self.identity(&record));
                     self.make_room().await?;
                     self.send().await?;
@@ -263,8 +263,8 @@ impl Session<'_> {
         let effect = fold(&mut slot.cell, event, &at, home, &self.shared.rules)?;
         // An event of an ignored type leaves nothing, not even a cell: there is nothing to write.
         let nothing = effect.outcome == Outcome::Ignored(Ignored::Replayed) || slot.cell.is_none();
-        if !nothing && self.cache.change(place) {
-            self.pending.cells.push(place);
+        if !nothing {
+            self.changed_at(place);
         }
         self.took_effect(subject, effect, counts);
         Ok(())
@@ -280,10 +280,15 @@ impl Session<'_> {
 
     /// A known cell has changed: until its commit is acknowledged the store may not have it.
     pub(super) fn changed(&mut self, key: &Subject) {
-        if let Some(place) = self.cache.find(key)
-            && self.cache.change(place)
-        {
+        if let Some(place) = self.cache.find(key) {
+            self.changed_at(place);
+        }
+    }
+
+    fn changed_at(&mut self, place: Place) {
+        if let Some(weight) = self.cache.change(place) {
             self.pending.cells.push(place);
+            self.pending.weight = self.pending.weight.saturating_add(weight);
         }
     }
 }

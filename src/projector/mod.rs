@@ -3,12 +3,12 @@
 //! [`start`] settles the generation, joins the consumer group and gives each assigned partition an owner
 //! ([`partition`]), a task that claims it and folds it. Owners share nothing but what is read only.
 
+mod budget;
 mod cache;
 mod dead_letters;
 mod folding;
 pub mod generation;
 pub mod lane;
-mod memory;
 mod metrics;
 mod partition;
 mod pause;
@@ -33,7 +33,7 @@ use siphasher::sip::SipHasher13;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::memory::Memory;
+use self::budget::Budget;
 use self::metrics::Metrics;
 pub use self::metrics::OfPartition;
 pub use self::quarantine::TOO_MANY_KEYS;
@@ -82,7 +82,7 @@ struct Shared {
     trouble: ArcSwapOption<Halt>,
     suspects: AtomicU64,
     claims: AtomicU64,
-    memory: Memory,
+    budget: Budget,
     standing: Arc<Standing>,
     instance: String,
 }
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     fn count_owned(&self, owned: usize) {
-        self.memory.divide(owned);
+        self.budget.divide(owned);
         self.standing.metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
     }
 }
@@ -289,7 +289,7 @@ pub async fn start(
         trouble,
         suspects: AtomicU64::new(0),
         claims: AtomicU64::new(0),
-        memory: Memory::new(config.projector.cache_bytes_max),
+        budget: Budget::new(config.projector.cache_bytes_max),
         standing: Arc::clone(&standing),
         instance,
     });

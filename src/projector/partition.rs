@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
+    budget::Part,
     cache::{Cache, Place},
-    memory::Part,
     pause::Pauses,
     quarantine::Poison,
     redrive::Redrives,
@@ -41,6 +41,9 @@ use gathering::Gathering;
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
 /// About what a cell takes in a commit; more makes room for itself.
 const CELL_BYTES: usize = 512;
+/// What the cells of one commit weigh, about: where windows are full, fewer go out at once, for what is in flight is held
+/// several times, here and on its way, and Redis is held for as long as it takes.
+const COMMIT_WEIGHT_MAX: usize = 512 << 10;
 
 /// Owns a partition until `stop`, or until the task is aborted because it was lost.
 pub(super) async fn own(
@@ -171,6 +174,8 @@ impl From<StoreError> for Interrupt {
 pub(super) struct Pending {
     /// Each once. A changed cell keeps its place until a commit has written it.
     pub(super) cells: Vec<Place>,
+    /// What they weighed when they changed first.
+    pub(super) weight: usize,
     pub(super) owing: Vec<Owing>,
     pub(super) quarantines: HashMap<Subject, QuarantineWrite>,
     pub(super) dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
@@ -246,7 +251,7 @@ impl<'a> Session<'a> {
             acknowledged_any: false,
             in_flight: FuturesOrdered::new(),
             cache: Cache::default(),
-            part: shared.memory.part(),
+            part: shared.budget.part(),
             quarantined: claimed.quarantined.into_iter().collect(),
             pending: Pending::default(),
             next: checkpoint.next,
@@ -507,8 +512,18 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Whether what is folded is as much as one commit takes.
+    pub(super) fn fills_a_commit(&self) -> bool {
+        self.fills_a_part(1)
+    }
+
     pub(super) fn is_half_full(&self) -> bool {
-        self.pending.cells.len().saturating_mul(2) >= self.shared.settings.batch_cells_max
+        self.fills_a_part(2)
+    }
+
+    fn fills_a_part(&self, of: usize) -> bool {
+        self.pending.cells.len().saturating_mul(of) >= self.shared.settings.batch_cells_max
+            || self.pending.weight.saturating_mul(of) >= COMMIT_WEIGHT_MAX
     }
 
     pub(super) async fn make_room(&mut self) -> Result<(), StoreError> {

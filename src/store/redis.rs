@@ -551,6 +551,17 @@ fn position(value: Value) -> Result<Option<Position>, StoreError> {
     bulk(value)?.map(|bytes| Position::from_bytes(&bytes).ok_or_else(unexpected)).transpose()
 }
 
+/// The positions of a generation, by partition.
+fn positions_of(value: Value) -> Result<Vec<(PartitionId, Position)>, StoreError> {
+    let held = |(field, value): (String, Vec<u8>)| {
+        let partition = keys::partition(&field).ok_or_else(unexpected)?;
+        Ok((partition, Position::from_bytes(&value).ok_or_else(unexpected)?))
+    };
+    let mut positions: Vec<_> = fields(value)?.into_iter().map(held).collect::<Result<_, StoreError>>()?;
+    positions.sort_unstable_by_key(|(partition, _)| *partition);
+    Ok(positions)
+}
+
 /// Fields and values of a hash.
 fn fields(value: Value) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let mut values = array(value)?.into_iter();

@@ -317,6 +317,14 @@ impl Generator {
         out.push(b'"');
     }
 
+    /// The next account that has begun, where one has: the first event of an account is its opening.
+    fn begun(&self, from: usize) -> usize {
+        let (before, behind) = self.accounts.split_at_checked(from).unwrap_or_default();
+        let begun = |(index, account): (usize, &Account)| (account.clock.events > 0).then_some(index);
+        let behind = behind.iter().enumerate().map(|(index, account)| (index + from, account));
+        behind.chain(before.iter().enumerate()).find_map(begun).unwrap_or(from)
+    }
+
     fn account_event(&mut self, index: usize, mut account: Account, now: i64, out: &mut Out) -> Account {
         let at = self.tick(&mut account.clock, now);
         let events = account.clock.events;
@@ -570,13 +578,19 @@ fn poison(generator: &mut Generator, out: &mut Out) {
     let index =
         usize::try_from(generator.random.below(u64::from(generator.args.accounts))).unwrap_or_default();
     let now = generator.start_us + generator.step_us * i64::try_from(generator.line).unwrap_or(i64::MAX);
+    let kind = generator.poisoned % 8;
+    // It uses up a number, or the next event would bear the same; but not where its subject is another, or unknown.
+    let numbered = generator.args.numbered && kind < 5;
+    let index = if numbered { generator.begun(index) } else { index };
     let who = Who::Account(index);
     let sequence = generator.accounts.get(index).map_or(1, |a| a.clock.events + 1);
+    if let Some(account) = generator.accounts.get_mut(index).filter(|a| numbered && a.clock.events > 0) {
+        account.clock.events = sequence;
+    }
     let mut key = Out::new();
     generator.account_id(&mut key, index);
 
     let mut value = Out::new();
-    let kind = generator.poisoned % 8;
     let event_type = if kind == 4 { "ledger.account.renamed.v1" } else { "ledger.entry.booked.v1" };
     generator.head(&mut value, event_type, who, now, sequence);
     text(&mut value, r#","entry_id":""#);

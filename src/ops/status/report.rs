@@ -98,6 +98,7 @@ impl Report {
         all.sort_unstable();
         all.dedup();
         let mut partitions = Vec::new();
+        let mut said: Vec<(String, String)> = Vec::new();
         for partition in all {
             let log = looks.log.partitions.get(&partition);
             let state = now.get(&partition).copied();
@@ -132,9 +133,10 @@ impl Report {
                 halt: state.and_then(|s| s.halt.clone()),
                 paused: state.and_then(|s| s.paused.clone()),
             };
-            report.judge(log, max_staleness_ms, &mut needs_person);
+            said.extend(report.judge(log, max_staleness_ms).map(|what| (report.name(), what)));
             partitions.push(report);
         }
+        needs_person.extend(said_once(&said));
         if looks.second.is_some() && looks.log.partitions.is_empty() && partitions.is_empty() {
             needs_person.push("the generation has no partitions".to_owned());
         }
@@ -216,11 +218,8 @@ fn without_owner(partitions: &[PartitionReport], served: Option<u32>) -> Option<
     let alone = partitions.iter().filter(|p| p.next_offset.is_some() && p.halt.is_none() && !p.owner_lives);
     let alone: Vec<_> = alone.collect();
     let (first, others) = alone.split_first()?;
-    let which = match others.len() {
-        0 => format!("{} has", first.name()),
-        1 => format!("{} and another partition have", first.name()),
-        others => format!("{} and {others} other partitions have", first.name()),
-    };
+    let have = if others.is_empty() { "has" } else { "have" };
+    let which = format!("{} {have}", first.name() + &and_others(others.len()));
     let lag = alone.iter().filter_map(|p| p.lag).fold(0, i64::saturating_add);
     let lag = if lag > 0 { format!(" and {lag} records wait") } else { String::new() };
     let feeds = match served {
@@ -231,6 +230,30 @@ fn without_owner(partitions: &[PartitionReport], served: Option<u32>) -> Option<
         Some(_) | None => String::new(),
     };
     Some(format!("{which} no living owner{lag}: start a `project`{feeds}"))
+}
+
+/// What partitions need a person for, in the order in which it came up; what is said of several, once.
+fn said_once(said: &[(String, String)]) -> Vec<String> {
+    let mut lines: Vec<(&str, &str, usize)> = Vec::new();
+    for (name, what) in said {
+        match lines.iter_mut().find(|(_, told, _)| told == what) {
+            Some((_, _, others)) => *others = others.saturating_add(1),
+            None => lines.push((name, what, 0)),
+        }
+    }
+    let line = |(name, what, others): (&str, &str, usize)| match others {
+        0 => format!("{name} {what}"),
+        others => format!("each of {name}{} {what}", and_others(others)),
+    };
+    lines.into_iter().map(line).collect()
+}
+
+fn and_others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => " and another partition".to_owned(),
+        count => format!(" and {count} other partitions"),
+    }
 }
 
 impl PartitionReport {
@@ -258,29 +281,29 @@ impl PartitionReport {
         format!("{}/{}", self.topic, self.partition)
     }
 
-    /// Names what a person has to look at; that no owner lives is told once for all partitions.
-    fn judge(&self, log: Option<&Partition>, max_staleness_ms: u64, needs_person: &mut Vec<String>) {
-        let name = self.name();
+    /// What a person has to look at; that no owner lives is told once for all partitions.
+    fn judge(&self, log: Option<&Partition>, max_staleness_ms: u64) -> Option<String> {
         let next = self.next_offset.unwrap_or_default();
         if let Some(halt) = &self.halt {
-            needs_person.push(format!("{name} is halted: {}; remedy: {}", halt.reason, halt.remedy));
-        } else if let Some(log) = log.filter(|log| next < log.low.0) {
-            let low = log.low;
-            needs_person.push(format!(
-                "{name} needs offset {next}, but the log begins at {low}: retention removed it"
-            ));
-        } else if let Some(log) = log.filter(|log| next > log.high.0) {
-            let high = log.high;
-            needs_person
-                .push(format!("{name} is at offset {next}, but the log ends at {high}: it is another log"));
-        } else if let Some(paused) = self.paused.as_ref().filter(|_| self.owner_lives) {
-            needs_person.push(format!("{name} is {paused}; `resume` lets it go on"));
-        } else if self.owner_lives && !self.complete {
-            needs_person
-                .push(format!("{name} is not complete: it has not reached the log's end since its birth"));
-        } else if self.owner_lives && self.caught_up_ms_ago.is_none_or(|ms| ms > max_staleness_ms) {
-            needs_person.push(format!("{name} is stale: readers get 503"));
+            return Some(format!("is halted: {}; remedy: {}", halt.reason, halt.remedy));
         }
+        if let Some(Partition { low, .. }) = log.filter(|log| next < log.low.0) {
+            return Some(format!("needs offset {next}, but the log begins at {low}: retention removed it"));
+        }
+        if let Some(Partition { high, .. }) = log.filter(|log| next > log.high.0) {
+            return Some(format!("is at offset {next}, but the log ends at {high}: it is another log"));
+        }
+        if !self.owner_lives {
+            return None;
+        }
+        if let Some(paused) = &self.paused {
+            return Some(format!("is {paused}; `resume` lets it go on"));
+        }
+        if !self.complete {
+            return Some("is not complete: it has not reached the log's end since its birth".to_owned());
+        }
+        let stale = self.caught_up_ms_ago.is_none_or(|ms| ms > max_staleness_ms);
+        stale.then(|| "is stale: readers get 503".to_owned())
     }
 
     fn row(&self) -> [String; 10] {
@@ -501,6 +524,18 @@ mod tests {
             assert!(report.needs_person.iter().any(|line| line.contains(expected)), "{expected}: {report:?}");
             assert!(report.table().contains(expected));
         }
+    }
+
+    #[test]
+    fn what_is_said_of_several_partitions_is_said_once() {
+        let said = [("ledger/0", "is stale"), ("ledger/1", "is halted"), ("ledger/2", "is stale")];
+        let said = said.map(|(name, what)| (name.to_owned(), what.to_owned()));
+        assert_eq!(
+            said_once(&said),
+            ["each of ledger/0 and another partition is stale", "ledger/1 is halted"]
+        );
+        let all: Vec<_> = (0..12).map(|n| (format!("ledger/{n}"), "is stale".to_owned())).collect();
+        assert_eq!(said_once(&all), ["each of ledger/0 and 11 other partitions is stale"]);
     }
 
     #[test]

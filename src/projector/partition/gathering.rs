@@ -3,7 +3,7 @@
 
 use foldhash::HashMap;
 
-use super::{Pending, Session};
+use super::{COMMIT_WEIGHT_MAX, Pending, Place, Session};
 use crate::{
     domain::{Offset, Subject},
     store::{Owing, StoreError},
@@ -71,8 +71,7 @@ impl Session<'_> {
     /// Gathered cells beyond what one commit takes go out before it, in commits that leave the offset where it is. A cell
     /// that is ahead of its position is what a script leaves that stopped half way: it is healed by folding again.
     pub(super) async fn write_ahead(&mut self, pending: &mut Pending) -> Result<(), StoreError> {
-        let cells_max = self.shared.settings.batch_cells_max.max(1);
-        if self.sent.checkpoint.complete || pending.cells.len() <= cells_max {
+        if self.sent.checkpoint.complete || self.last_piece(&pending.cells) == 0 {
             return Ok(());
         }
         // Who owes on an account is written with its cell: what marks the account in between would not reach them.
@@ -80,8 +79,11 @@ impl Session<'_> {
         for pair in pending.owing.drain(..) {
             owing.entry(Subject::Account(pair.account.clone())).or_default().push(pair);
         }
-        while pending.cells.len() > cells_max {
-            let piece = pending.cells.split_off(pending.cells.len().saturating_sub(cells_max));
+        loop {
+            let piece = match self.last_piece(&pending.cells) {
+                0 => break,
+                begins => pending.cells.split_off(begins),
+            };
             self.make_room().await?;
             let to = self.sent.checkpoint.with_next_commit();
             let mut commit = self.commit_to(to, &piece, Vec::new());
@@ -91,5 +93,17 @@ impl Session<'_> {
         self.make_room().await?;
         pending.owing.extend(owing.into_values().flatten());
         Ok(())
+    }
+
+    /// Where the last cells begin that one commit takes; 0 where it takes all of them.
+    fn last_piece(&self, cells: &[Place]) -> usize {
+        let cells_max = self.shared.settings.batch_cells_max.max(1);
+        let (mut count, mut weight) = (0_usize, 0_usize);
+        let exceeds = |place: &Place| {
+            weight = weight.saturating_add(self.cache.weight_at(*place));
+            count = count.saturating_add(1);
+            count > cells_max || (count > 1 && weight > COMMIT_WEIGHT_MAX)
+        };
+        cells.iter().rposition(exceeds).map_or(0, |before| before.saturating_add(1))
     }
 }

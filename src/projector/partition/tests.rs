@@ -10,7 +10,7 @@ use crate::{
     config,
     decisions::Decisions,
     domain::{Rules, Topic},
-    projector::{Standing, generation, memory::Memory},
+    projector::{Standing, budget::Budget, generation},
     source::{
         Cluster, Inquirer,
         embedded::EmbeddedBroker,
@@ -63,7 +63,7 @@ impl Ground {
             generation: G,
             birth: self.birth.clone(),
             rules: Rules::new(&self.birth.parameters).unwrap(),
-            memory: Memory::new(settings.cache_bytes_max),
+            budget: Budget::new(settings.cache_bytes_max),
             settings,
             poller,
             producer: self.producer.clone(),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{
-    RedisStore, array, bulk, fields, parts, position, quarantine,
+    RedisStore, array, bulk, fields, parts, positions_of, quarantine,
     scan::{self, PAGE_KEYS, Scan},
     script, unexpected,
 };
@@ -110,7 +110,7 @@ impl RedisStore {
         let held: [Value; N] = parts(held)?;
         let mut positions = std::array::from_fn(|_| BTreeMap::new());
         for (to, from) in positions.iter_mut().zip(held) {
-            *to = positions_of(from)?;
+            *to = positions_of(from)?.into_iter().collect();
         }
         let (mut cells, mut quarantines) = (array(cells)?.into_iter(), array(quarantines)?.into_iter());
         let mut found: Vec<[Held; N]> =
@@ -219,17 +219,8 @@ impl RedisStore {
     ) -> Result<BTreeMap<PartitionId, Position>, StoreError> {
         let mut get = redis::cmd("HGETALL");
         get.arg(self.keys(generation).positions());
-        positions_of(self.writer.call(&get).await?)
+        Ok(positions_of(self.writer.call(&get).await?)?.into_iter().collect())
     }
-}
-
-fn positions_of(value: Value) -> Result<BTreeMap<PartitionId, Position>, StoreError> {
-    let mut positions = BTreeMap::new();
-    for (field, packed) in fields(value)? {
-        let held = position(Value::BulkString(packed))?.ok_or_else(unexpected)?;
-        positions.insert(keys::partition(&field).ok_or_else(unexpected)?, held);
-    }
-    Ok(positions)
 }
 
 fn entry_of(entry: &Derived, value: Value) -> Result<Option<Entry>, StoreError> {

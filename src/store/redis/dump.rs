@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::{
-    RedisStore, bulk, fields, position, quarantine,
+    RedisStore, bulk, fields, positions_of, quarantine,
     scan::{self, Scan},
     unexpected,
 };
@@ -80,10 +80,7 @@ fn put(contents: &mut Contents, name: Name, value: Value) -> Result<(), StoreErr
             }
         }
         Name::Positions => {
-            for (field, packed) in fields(value)? {
-                let held = position(Value::BulkString(packed))?.ok_or_else(unexpected)?;
-                contents.positions.insert(partition(&field)?, held);
-            }
+            contents.positions.extend(positions_of(value)?);
         }
         Name::States => {
             for (field, state) in fields(value)? {

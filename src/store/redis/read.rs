@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, parts, position, quarantine,
+    Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, parts, positions_of, quarantine,
     script, text, unexpected,
 };
 use crate::{
@@ -318,7 +318,7 @@ impl Core {
             }
             let mut generations = Vec::with_capacity(logs.len());
             for (generation, log) in logs {
-                let snapshot = Snapshot { generation, positions: positions(next()?)? };
+                let snapshot = Snapshot { generation, positions: positions_of(next()?)? };
                 generations.push(Fed { snapshot, log, states: states(next()?)? });
             }
             return Ok(Live { active, generations });
@@ -389,7 +389,7 @@ impl Core {
         }
         let cells = array(cells)?.into_iter().map(|cell| Ok((bulk(cell)?.map(Bytes::from), Vec::new())));
         Ok(Some(Called::Brought(Brought {
-            snapshot: Arc::new(Snapshot { generation: at, positions: positions(held)? }),
+            snapshot: Arc::new(Snapshot { generation: at, positions: positions_of(held)? }),
             states: Value::Nil,
             accounts: cells.collect::<Result<Vec<_>, StoreError>>()?.into_iter(),
             customers: Vec::new().into_iter(),
@@ -446,7 +446,7 @@ impl Core {
         if named != Some(at) {
             return Ok(Called::Moved(named));
         }
-        let snapshot = Arc::new(Snapshot { generation: at, positions: positions(next()?)? });
+        let snapshot = Arc::new(Snapshot { generation: at, positions: positions_of(next()?)? });
         let states = next()?;
         let mut cells = array(next()?)?.into_iter();
         let mut cell =
@@ -553,18 +553,6 @@ impl CountStore for RedisStore {
         let left = traces::round_trip("EVALSHA", left).await?;
         Ok(matches!(left, Value::Int(1)))
     }
-}
-
-fn positions(value: Value) -> Result<Vec<(PartitionId, super::Position)>, StoreError> {
-    let mut values = array(value)?.into_iter();
-    let mut positions = Vec::with_capacity(values.len() / 2);
-    while let Some(field) = values.next() {
-        let partition = keys::partition(&text(field)?).ok_or_else(unexpected)?;
-        let held = position(values.next().ok_or_else(unexpected)?)?.ok_or_else(unexpected)?;
-        positions.push((partition, held));
-    }
-    positions.sort_by_key(|(partition, _)| *partition);
-    Ok(positions)
 }
 
 /// A customer's accounts and their cells, which are the next ones.

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What cells may weigh together.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct Budget {
     bytes_max: usize,
     partitions: AtomicUsize,
     held: AtomicUsize,
 }
 
-impl Memory {
+impl Budget {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Memory { bytes_max, partitions: AtomicUsize::new(1), held: AtomicUsize::new(0) }
+        Budget { bytes_max, partitions: AtomicUsize::new(1), held: AtomicUsize::new(0) }
     }
 
     /// So many partitions are owned.
@@ -22,20 +22,20 @@ impl Memory {
 
     /// A partition's part, which is empty yet.
     pub(super) fn part(&self) -> Part<'_> {
-        Part { memory: self, weight: 0 }
+        Part { budget: self, weight: 0 }
     }
 }
 
 /// What one partition holds of it, and gives back when it ends.
-pub(super) struct Part<'m> {
-    memory: &'m Memory,
+pub(super) struct Part<'b> {
+    budget: &'b Budget,
     weight: usize,
 }
 
 impl Part<'_> {
     /// The partition's cells weigh so much by now.
     pub(super) fn weighs(&mut self, bytes: usize) {
-        let held = &self.memory.held;
+        let held = &self.budget.held;
         if bytes > self.weight {
             held.fetch_add(bytes.saturating_sub(self.weight), Ordering::Relaxed);
         } else {
@@ -46,7 +46,7 @@ impl Part<'_> {
 
     /// What they may weigh: what the others leave, an equal share at least.
     pub(super) fn bytes_max(&self) -> usize {
-        let Memory { bytes_max, partitions, held } = self.memory;
+        let Budget { bytes_max, partitions, held } = self.budget;
         let left = self.weight.saturating_add(*bytes_max).saturating_sub(held.load(Ordering::Relaxed));
         left.max(bytes_max.checked_div(partitions.load(Ordering::Relaxed)).unwrap_or_default())
     }
@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn a_partition_may_take_what_the_others_leave_and_its_share_at_least() {
-        let memory = Memory::new(1_200);
-        memory.divide(3);
-        let (mut one, mut two) = (memory.part(), memory.part());
+        let budget = Budget::new(1_200);
+        budget.divide(3);
+        let (mut one, mut two) = (budget.part(), budget.part());
         assert_eq!(one.bytes_max(), 1_200);
         one.weighs(1_000);
         assert_eq!(
