@@ -52,6 +52,9 @@ pub enum Decision {
         subject: String,
         /// The partition in which its first event was folded.
         partition: i32,
+        /// Of which log: see [`Patch::log`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log: Option<String>,
     },
     /// What to do with a record that was set aside.
     Patch(Patch),
@@ -122,6 +125,10 @@ pub struct Patch {
     pub key: Option<String>,
     /// What to do.
     pub remedy: Remedy,
+    /// Which log it amends ([`Birth::log`]): what lies at that place in another one is another record. Without it, the
+    /// log that readers were served from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// Who, when and why.
     pub act: Act,
 }
@@ -138,6 +145,18 @@ pub enum Remedy {
     Replace(String),
     /// Fold it as new, though it cannot be told from a repeat.
     Accept,
+}
+
+impl Remedy {
+    /// The name in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Remedy::Retry => "retry",
+            Remedy::Skip => "skip",
+            Remedy::Replace(_) => "replace",
+            Remedy::Accept => "accept",
+        }
+    }
 }
 
 /// What a comparison of two generations came to.
@@ -265,15 +284,42 @@ impl Birth {
     }
 }
 
+/// What amends one log: every generation that folds it obeys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Amendments {
+    /// The recorded homes.
+    pub homes: HashMap<Subject, i32>,
+    /// The patches of each record in the topic's order: the first that gets past the record counts.
+    pub patches: BTreeMap<(PartitionId, Offset), Vec<Patch>>,
+}
+
+impl Amendments {
+    /// The patches of a record, in the order in which they are tried.
+    pub fn patches_of(&self, partition: PartitionId, offset: Offset) -> &[Patch] {
+        self.patches.get(&(partition, offset)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All but the patches of some records.
+    #[must_use]
+    pub fn without(&self, left_out: impl Fn(PartitionId, Offset) -> bool) -> Amendments {
+        let mut amendments = self.clone();
+        amendments.patches.retain(|(partition, offset), _| !left_out(*partition, *offset));
+        amendments
+    }
+
+    /// Takes a patch in, behind the others of its record.
+    pub fn patch(&mut self, patch: Patch) {
+        self.patches.entry((patch.partition, patch.offset)).or_default().push(patch);
+    }
+}
+
 /// The decisions topic, read whole.
 #[derive(Debug, Clone, Default)]
 pub struct Decisions {
     /// The first birth of each generation.
     pub births: BTreeMap<Generation, Birth>,
-    /// The recorded homes.
-    pub homes: HashMap<Subject, i32>,
-    /// The patches of each record in the topic's order: the first that gets past the record counts.
-    pub patches: BTreeMap<(PartitionId, Offset), Vec<Patch>>,
+    /// By the log that they amend.
+    amendments: BTreeMap<String, Arc<Amendments>>,
     /// The newest comparison of each generation as the candidate.
     pub comparisons: BTreeMap<Generation, Comparison>,
     /// The generation that readers were pointed to last, where an operator did.
@@ -339,14 +385,12 @@ impl Decisions {
             Decision::Born(birth) => {
                 self.births.entry(birth.generation).or_insert(birth);
             }
-            Decision::Home { topic, subject, partition } => {
+            Decision::Home { topic, subject, partition, log } => {
                 if let Ok(subject) = Subject::of_key(topic, &subject) {
-                    self.homes.entry(subject).or_insert(partition);
+                    self.amend(log).homes.entry(subject).or_insert(partition);
                 }
             }
-            Decision::Patch(patch) => {
-                self.patches.entry((patch.partition, patch.offset)).or_default().push(patch);
-            }
+            Decision::Patch(patch) => self.amend(patch.log.clone()).patch(patch),
             Decision::Compared(comparison) => {
                 self.comparisons.insert(comparison.candidate, comparison);
             }
@@ -358,7 +402,12 @@ impl Decisions {
                 self.retired.entry(generation).or_insert(act);
             }
             Decision::Paused { generation, topic, lease_ms, act } => {
-                self.paused.insert((generation, topic), Pause { act, lease_ms });
+                // Who holds for a moment may not have heard yet of who paused until further notice.
+                let stands =
+                    self.paused.get(&(generation, topic)).is_some_and(|pause| pause.lease_ms.is_none());
+                if !stands || lease_ms.is_none() {
+                    self.paused.insert((generation, topic), Pause { act, lease_ms });
+                }
             }
             Decision::Resumed { generation, topic, of, .. } => {
                 self.paused.retain(|(paused, part), pause| {
@@ -370,9 +419,15 @@ impl Decisions {
         }
     }
 
-    /// The patches of a record, in the order in which they are tried.
-    pub fn patches_of(&self, partition: PartitionId, offset: Offset) -> &[Patch] {
-        self.patches.get(&(partition, offset)).map(Vec::as_slice).unwrap_or_default()
+    fn amend(&mut self, log: Option<String>) -> &mut Amendments {
+        let served = || self.births.get(&self.serving()?).map(Birth::log);
+        let log = log.or_else(served).unwrap_or_default();
+        Arc::make_mut(self.amendments.entry(log).or_default())
+    }
+
+    /// What amends the log that a generation folds.
+    pub fn of(&self, birth: &Birth) -> Arc<Amendments> {
+        self.amendments.get(&birth.log()).cloned().unwrap_or_default()
     }
 
     /// Whether a topic of a generation is to stand still.
@@ -427,7 +482,7 @@ pub fn follow(
                     }
                     looked = Instant::now();
                 }
-                match follower.poll() {
+                match follower.poll_all() {
                     Ok(changed) => {
                         away.end();
                         if changed {
@@ -473,17 +528,24 @@ impl Follower {
         list.add_partition_offset(&topic, 0, KafkaOffset::Offset(low))?;
         consumer.assign(&list)?;
         let mut follower = Follower { topic, consumer, decisions: Decisions::default() };
-        let started = Instant::now();
+        let mut heard = Instant::now();
         let mut next = low;
+        // A leader that has just become one may name an end before the one that was told: it is believed the second time.
+        let mut ended_before = false;
         while next < end {
-            if started.elapsed() > TIMEOUT {
+            if heard.elapsed() > TIMEOUT {
                 return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut).into());
             }
             match follower.consumer.poll(Duration::from_millis(100)) {
                 None => {}
-                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(KafkaError::PartitionEOF(_))) if ended_before => break,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    ended_before = true;
+                    follower.consumer.seek(&follower.topic, 0, KafkaOffset::Offset(next), TIMEOUT)?;
+                }
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(message)) => {
+                    (heard, ended_before) = (Instant::now(), false);
                     next = Offset(message.offset()).next().0;
                     let decision = parse(&follower.topic, message.offset(), message.payload())?;
                     follower.decisions.adopt(decision);
@@ -498,9 +560,16 @@ impl Follower {
         self.consumer.fetch_watermarks(&self.topic, 0, HEARD_WITHIN).is_ok()
     }
 
-    /// Waits a moment for the next record; whether there was one.
-    fn poll(&mut self) -> Result<bool, DecisionsError> {
-        match self.consumer.poll(Duration::from_millis(100)) {
+    /// Waits a moment for the next record, and takes those that are there behind it; whether there was one.
+    fn poll_all(&mut self) -> Result<bool, DecisionsError> {
+        let changed = self.poll(Duration::from_millis(100))?;
+        // Those that were taken count, whatever is behind them: that is met again.
+        while changed && matches!(self.poll(Duration::ZERO), Ok(true)) {}
+        Ok(changed)
+    }
+
+    fn poll(&mut self, wait: Duration) -> Result<bool, DecisionsError> {
+        match self.consumer.poll(wait) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(false),
             Some(Err(error)) => Err(error.into()),
             Some(Ok(message)) => match parse(&self.topic, message.offset(), message.payload()) {
@@ -557,16 +626,99 @@ mod tests {
     use super::*;
     use crate::{config, source::embedded::EmbeddedBroker};
 
+    fn act(who: &str) -> Act {
+        Act { who: who.to_owned(), at: Time::from_millis(0), why: String::new() }
+    }
+
+    fn home(id: &str, partition: i32, log: Option<String>) -> Decision {
+        Decision::Home { topic: Topic::Ledger, subject: id.to_owned(), partition, log }
+    }
+
+    fn skip(offset: i64, log: Option<String>) -> Decision {
+        let partition = PartitionId { topic: Topic::Ledger, partition: 0 };
+        let (offset, remedy) = (Offset(offset), Remedy::Skip);
+        Decision::Patch(Patch { partition, offset, key: None, remedy, log, act: act("jana") })
+    }
+
+    fn birth(generation: u32, partitions: usize) -> Birth {
+        let born =
+            BirthTopic { name: "ledger".to_owned(), starts: vec![Offset(0); partitions], cuts: Vec::new() };
+        Birth {
+            id: Uuid::nil(),
+            generation: Generation(generation),
+            topics: [(Topic::Ledger, born)].into(),
+            parameters: config::Config::default().parameters(),
+            active: generation == 1,
+            origin: Origin::Beginning,
+            made_anew: 0,
+            act: None,
+        }
+    }
+
+    #[test]
+    fn what_amends_one_log_says_nothing_of_another() {
+        let (one, two) = (birth(1, 2), birth(2, 3));
+        let anew = Birth { generation: Generation(3), made_anew: 1, ..one.clone() };
+        let mut known = Decisions::default();
+        known.adopt(Decision::Born(one.clone()));
+        // As versions before wrote them: of the log that readers are served from.
+        known.adopt(home("A1", 0, None));
+        known.adopt(skip(7, None));
+        for other in [&two, &anew] {
+            known.adopt(Decision::Born(other.clone()));
+            assert_eq!(*known.of(other), Amendments::default());
+        }
+        known.adopt(home("A1", 1, Some(two.log())));
+        known.adopt(skip(8, Some(anew.log())));
+        known.adopt(Decision::Promoted { from: Generation(1), to: Generation(3), act: act("jana") });
+        known.adopt(skip(9, None));
+        let homes = |of: &Birth| known.of(of).homes.values().copied().collect::<Vec<_>>();
+        assert_eq!((homes(&one), homes(&two), homes(&anew)), (vec![0], vec![1], vec![]));
+        let skipped = |of: &Birth| known.of(of).patches.keys().map(|(_, at)| at.0).collect::<Vec<_>>();
+        assert_eq!((skipped(&one), skipped(&two), skipped(&anew)), (vec![7], vec![], vec![8, 9]));
+        let again = Birth { generation: Generation(4), ..one };
+        assert_eq!(skipped(&again), [7], "a rebuild from the same log repeats them");
+    }
+
+    #[test]
+    fn a_hold_for_a_moment_does_not_end_a_pause() {
+        let pause = |lease_ms, who| Decision::Paused {
+            generation: Generation(1),
+            topic: Some(Topic::Ledger),
+            lease_ms,
+            act: act(who),
+        };
+        let mut known = Decisions::default();
+        let mut by = |decision| {
+            known.adopt(decision);
+            let pauses = known.pauses(Generation(1), Topic::Ledger);
+            pauses.iter().map(|pause| pause.act.who.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(by(pause(Some(500), "a switch")), ["a switch"]);
+        assert_eq!(by(pause(None, "jana")), ["jana"]);
+        assert_eq!(by(pause(Some(500), "another switch")), ["jana"]);
+        let end = |of| Decision::Resumed {
+            generation: Generation(1),
+            topic: Some(Topic::Ledger),
+            of,
+            act: act(""),
+        };
+        assert_eq!(by(end(Some(act("another switch")))), ["jana"]);
+        assert_eq!(by(end(None)), [""; 0]);
+    }
+
     #[tokio::test]
     async fn behind_a_record_that_cannot_be_read_no_decision_is_known() {
         let broker = EmbeddedBroker::start(config::Kafka::default(), 1).unwrap();
         let cluster = broker.cluster();
         let producer = Producer::new(cluster).unwrap();
-        let home = |id: &str| Decision::Home { topic: Topic::Ledger, subject: id.to_owned(), partition: 0 };
+        let home = |id: &str| home(id, 0, None);
+        let homes =
+            |known: &Arc<Decisions>| known.amendments.values().map(|of| of.homes.len()).sum::<usize>();
         let stop = CancellationToken::new();
         let (mut followed, thread) = follow(cluster, stop.clone()).unwrap();
         record(cluster, &producer, &home("first")).await.unwrap();
-        followed.wait_for(|known| known.homes.len() == 1).await.unwrap();
+        followed.wait_for(|known| homes(known) == 1).await.unwrap();
         let unreadable = Outgoing {
             topic: cluster.settings().decisions_topic.clone(),
             key: None,
@@ -576,7 +728,7 @@ mod tests {
         producer.write(&unreadable).await.unwrap();
         record(cluster, &producer, &home("second")).await.unwrap();
         // Long enough for several tries.
-        let more = followed.wait_for(|known| known.homes.len() > 1);
+        let more = followed.wait_for(|known| homes(known) > 1);
         assert!(tokio::time::timeout(Duration::from_secs(4), more).await.is_err());
         stop.cancel();
         thread.join().unwrap();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     derived::{Derivation, Says, Told},
     difference::{Difference, Expected, Tally},
-    engine::{Engine, Examined, Pair, Suspect, offsets},
+    engine::{Engine, Examined, Pair, SUSPECTS_MAX, Suspect, offsets},
     refold::{Pace, Refold, Selection},
     subject::{Law, State},
     tail::{Offsets, Tail},
@@ -80,6 +80,9 @@ pub struct Audited {
     pub passes: u32,
     /// What differs.
     pub tally: Tally,
+    /// Keys on hold about which is decided what their owner has not come to yet, because it stands still: they agree with
+    /// the log without that.
+    pub undecided: u64,
 }
 
 impl Audit {
@@ -102,7 +105,7 @@ impl Audit {
         let cluster = self.cluster.clone();
         let decisions = tokio::task::spawn_blocking(move || decisions::read(&cluster)).await?;
         let decisions = decisions.context("the decisions topic cannot be read")?;
-        Ok(Arc::new(Law::new(&self.birth, Arc::new(decisions))?))
+        Ok(Arc::new(Law::new(&self.birth, &decisions)?))
     }
 
     /// Audits the selected subjects of a partition: those that have a record in it.
@@ -128,9 +131,11 @@ impl Audit {
             audited.cut = audited.cut.min(cut);
             audited.records = audited.records.saturating_add(refold.records);
             audited.passes = audited.passes.saturating_add(1);
-            let (cells, suspects) = self.compare(law, partition, cut, refold.into_states()).await?;
-            audited.tally.cells = audited.tally.cells.saturating_add(cells);
-            for difference in self.look_again(partition, suspects).await? {
+            let (tally, suspects) = self.compare(law, partition, cut, refold.into_states()).await?;
+            audited.tally.join(tally);
+            let (differences, undecided) = self.look_again(partition, suspects).await?;
+            audited.undecided = audited.undecided.saturating_add(undecided);
+            for difference in differences {
                 audited.tally.add(difference);
             }
         }
@@ -156,10 +161,9 @@ impl Audit {
         for subject in drawn {
             states.entry(subject).or_default();
         }
-        let (cells, suspects) = self.compare(law, partition, cut, states.into_iter().collect()).await?;
-        let mut tally = Tally::new(Expected::default(), self.first_max);
-        tally.cells = cells;
-        for difference in self.look_again(partition, suspects).await? {
+        let (mut tally, suspects) = self.compare(law, partition, cut, states.into_iter().collect()).await?;
+        let (differences, undecided) = self.look_again(partition, suspects).await?;
+        for difference in differences {
             tally.add(difference);
         }
         let drawn = self.derivation.draw(&self.store, self.birth.generation, derived).await;
@@ -167,7 +171,7 @@ impl Audit {
         for difference in self.wrong().await?.into_values().flatten() {
             tally.add(difference);
         }
-        Ok(Audited { cut, records, folding, passes: 1, tally })
+        Ok(Audited { cut, records, folding, passes: 1, tally, undecided })
     }
 
     fn start(&self, partition: PartitionId) -> anyhow::Result<Offset> {
@@ -216,14 +220,14 @@ impl Audit {
         Ok(checkpoint.next)
     }
 
-    /// Compares what the log says with the projection: how many, and who differs.
+    /// Compares what the log says with the projection: how many, and who differs, to be looked at again.
     async fn compare(
         &self,
         law: &Arc<Law>,
         partition: PartitionId,
         cut: Offset,
         states: Vec<(Subject, State)>,
-    ) -> anyhow::Result<(u64, Vec<Suspect>)> {
+    ) -> anyhow::Result<(Tally, Vec<Suspect>)> {
         let right_at = Arc::new(Offsets::from([(partition, cut)]));
         let tail = Tail::new(&self.cluster, Offsets::clone(&right_at)).context("kafka settings")?;
         let tally = Tally::new(Expected::default(), self.first_max);
@@ -255,8 +259,7 @@ impl Audit {
         }
         tokio::task::block_in_place(|| engine.settle())?;
         let suspects = engine.take_suspects();
-        let Tally { cells, .. } = engine.tally;
-        Ok((cells, suspects))
+        Ok((engine.tally, suspects))
     }
 
     /// What the projection holds of a page of subjects; what follows from it is looked up as well.
@@ -274,46 +277,72 @@ impl Audit {
         Ok((page, keys, beside))
     }
 
-    /// Folds the suspects again, under what is decided by then, and compares them again: what still differs differs.
+    /// Folds the suspects again, under what is decided by then, and compares them again: what still differs differs. Tells
+    /// too how many differ only because of decisions to which their owner has not come yet.
     async fn look_again(
         &self,
         partition: PartitionId,
         mut suspects: Vec<Suspect>,
-    ) -> anyhow::Result<Vec<Difference>> {
+    ) -> anyhow::Result<(Vec<Difference>, u64)> {
+        let from = self.start(partition)?;
+        let subjects = |suspects: &[Suspect]| -> Vec<Subject> {
+            suspects.iter().map(|suspect| suspect.key.clone()).collect()
+        };
         for _ in 0..LOOKS_MAX {
             if suspects.is_empty() {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            let subjects: Vec<Subject> = suspects.iter().map(|suspect| suspect.key.clone()).collect();
-            suspects = self.fold_again(partition, subjects, self.start(partition)?).await?;
+            suspects = self.fold_again(&self.law().await?, partition, subjects(&suspects), from).await?;
         }
+        let differing = suspects.len();
+        if differing > 0 {
+            let held = self.held(partition, &subjects(&suspects)).await?;
+            if let Some(law) = self.law().await?.without(partition, &held) {
+                suspects = self.fold_again(&Arc::new(law), partition, subjects(&suspects), from).await?;
+            }
+        }
+        let undecided = u64::try_from(differing.saturating_sub(suspects.len())).unwrap_or(u64::MAX);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for suspect in &suspects {
             told.add(suspect);
         }
-        Ok(suspects.into_iter().flat_map(|suspect| suspect.differences).collect())
+        Ok((suspects.into_iter().flat_map(|suspect| suspect.differences).collect(), undecided))
+    }
+
+    /// The records of a partition that hold these subjects back in the projection.
+    async fn held(&self, partition: PartitionId, subjects: &[Subject]) -> anyhow::Result<HashSet<Offset>> {
+        let mut held = HashSet::new();
+        for keys in subjects.chunks(SUBJECTS_MAX) {
+            let read = self.store.beside([self.birth.generation], keys).await;
+            let marks = read.context("the projection cannot be read")?.subjects.into_iter();
+            let marks = marks.flat_map(|[held]| held.quarantines);
+            held.extend(marks.filter(|mark| mark.partition == partition).map(|mark| mark.offset));
+        }
+        Ok(held)
     }
 
     /// Folds these subjects from an offset on, and compares them; one without a record is compared too.
     async fn fold_again(
         &self,
+        law: &Arc<Law>,
         partition: PartitionId,
         subjects: Vec<Subject>,
         from: Offset,
     ) -> anyhow::Result<Vec<Suspect>> {
-        let law = self.law().await?;
-        let selection = Selection::named(subjects.iter().cloned());
-        let (refold, cut) = self.refold(&law, partition, selection, from, None).await?;
-        let mut states: HashMap<Subject, State> = refold.into_states().into_iter().collect();
-        let states = subjects
-            .into_iter()
-            .map(|subject| {
-                let state = states.remove(&subject).unwrap_or_default();
-                (subject, state)
-            })
-            .collect();
-        Ok(self.compare(&law, partition, cut, states).await?.1)
+        let mut suspects = Vec::new();
+        // No more at once than are suspected one by one.
+        for subjects in subjects.chunks(SUSPECTS_MAX) {
+            let selection = Selection::named(subjects.iter().cloned());
+            let (refold, cut) = self.refold(law, partition, selection, from, None).await?;
+            let mut states: HashMap<Subject, State> = refold.into_states().into_iter().collect();
+            let states = subjects
+                .iter()
+                .map(|subject| (subject.clone(), states.remove(subject).unwrap_or_default()))
+                .collect();
+            suspects.extend(self.compare(law, partition, cut, states).await?.1);
+        }
+        Ok(suspects)
     }
 
     fn remember(&self, partition: PartitionId, page: &[(Subject, State)]) {
@@ -364,9 +393,10 @@ impl Audit {
             let (marked, born): (Vec<Subject>, Vec<Subject>) =
                 subjects.into_iter().partition(|subject| self.knows(subject, None));
             let cut = cuts.get(&partition).copied().unwrap_or_default();
-            let mut suspects = self.fold_again(partition, born, cut).await?;
-            suspects.extend(self.fold_again(partition, marked, self.start(partition)?).await?);
-            let differences = self.look_again(partition, suspects).await?;
+            let law = self.law().await?;
+            let mut suspects = self.fold_again(&law, partition, born, cut).await?;
+            suspects.extend(self.fold_again(&law, partition, marked, self.start(partition)?).await?);
+            let (differences, _) = self.look_again(partition, suspects).await?;
             if !differences.is_empty() {
                 found.insert(partition, differences);
             }

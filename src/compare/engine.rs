@@ -22,7 +22,7 @@ use crate::{
 /// Pairs that wait to be folded forward together, at most.
 pub const BEHIND_MAX: usize = 4_000;
 /// Differences that are looked at again, at most; what lies beyond counts at once.
-const SUSPECTS_MAX: usize = 10_000;
+pub const SUSPECTS_MAX: usize = 10_000;
 
 /// Which side is examined: what it lacks is missing, what it has alone is extra.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

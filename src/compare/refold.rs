@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 
 use super::subject::{Law, State};
 use crate::{
-    domain::{Offset, PREFETCHED, PartitionId, Subject, prefetch},
+    domain::{Cell, Offset, PREFETCHED, PartitionId, Subject, prefetch},
     projector::lane::Lane,
     source::{
         batch::Batch,
@@ -221,8 +221,8 @@ impl<'a> Refold<'a> {
     }
 
     fn weigh(&self) -> usize {
-        let cells = self.lanes.values().filter_map(Lane::cell);
+        let of = |lane: &Lane| lane.cell().map_or(0, Cell::weight).saturating_add(lane.waiting_bytes());
         let subjects = self.lanes.len().saturating_mul(SUBJECT_BYTES);
-        cells.fold(subjects, |sum, cell| sum.saturating_add(cell.weight()))
+        self.lanes.values().map(of).fold(subjects, usize::saturating_add)
     }
 }

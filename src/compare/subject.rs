@@ -1,9 +1,12 @@
 //! A subject between two of its records, and what the next one does to it: the owner's rules without a store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
-    decisions::{Birth, Decisions},
+    decisions::{Amendments, Birth, Decisions},
     domain::{
         Cell, CellError, Class, FOLD_VERSION, Offset, Parameters, PartitionId, Rules, RulesError, Subject,
     },
@@ -27,7 +30,7 @@ pub struct Law {
     pub generation: Generation,
     parameters: Parameters,
     rules: Rules,
-    decisions: Arc<Decisions>,
+    amendments: Arc<Amendments>,
 }
 
 /// The generation's records cannot be folded by this program.
@@ -56,19 +59,29 @@ pub enum LawError {
 
 impl Law {
     /// The rules under which a generation was born, and what was decided since.
-    pub fn new(birth: &Birth, decisions: Arc<Decisions>) -> Result<Self, LawError> {
+    pub fn new(birth: &Birth, decisions: &Decisions) -> Result<Self, LawError> {
         let (generation, born) = (birth.generation.0, birth.parameters.fold_version);
         if born != FOLD_VERSION {
             return Err(LawError::Version { generation, born });
         }
         let rules =
             Rules::new(&birth.parameters).map_err(|error| LawError::Parameters { generation, error })?;
-        Ok(Law { generation: birth.generation, parameters: birth.parameters.clone(), rules, decisions })
+        let (parameters, amendments) = (birth.parameters.clone(), decisions.of(birth));
+        Ok(Law { generation: birth.generation, parameters, rules, amendments })
     }
 
     /// Whether the records behind a record that was set aside may be folded after all.
     pub fn may_end(&self, mark: &Quarantine) -> bool {
-        mark.class == Class::SequenceGap || !self.decisions.patches_of(mark.partition, mark.offset).is_empty()
+        mark.class == Class::SequenceGap
+            || !self.amendments.patches_of(mark.partition, mark.offset).is_empty()
+    }
+
+    /// The same without what is decided of these records of a partition; `None` where nothing is.
+    pub fn without(&self, partition: PartitionId, records: &HashSet<Offset>) -> Option<Law> {
+        let left_out = |at: PartitionId, offset| at == partition && records.contains(&offset);
+        let amendments = self.amendments.without(left_out);
+        let fewer = amendments.patches.len() < self.amendments.patches.len();
+        fewer.then(|| Law { amendments: Arc::new(amendments), ..self.clone() })
     }
 
     /// What a subject's fold in a partition rests on.
@@ -78,7 +91,7 @@ impl Law {
             subject,
             parameters: &self.parameters,
             rules: &self.rules,
-            decisions: &self.decisions,
+            amendments: &self.amendments,
         }
     }
 }

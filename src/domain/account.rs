@@ -38,6 +38,22 @@ pub enum BalanceType {
     Clav,
 }
 
+impl BalanceType {
+    /// All of them.
+    pub const ALL: [BalanceType; 4] =
+        [BalanceType::Prcd, BalanceType::Clbd, BalanceType::Itbd, BalanceType::Clav];
+
+    /// ISO 20022's code.
+    pub const fn code(self) -> &'static str {
+        match self {
+            BalanceType::Prcd => "PRCD",
+            BalanceType::Clbd => "CLBD",
+            BalanceType::Itbd => "ITBD",
+            BalanceType::Clav => "CLAV",
+        }
+    }
+}
+
 /// A credit line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CreditLine {

@@ -74,8 +74,15 @@ async fn once(config: Config, args: Args) -> anyhow::Result<Outcome> {
         stop.cancel();
     });
     let audit = Arc::new(audit);
-    let mut verdicts = all(&audit, partitions, jobs).await?;
-    walk(&audit, &mut verdicts).await;
+    let audited = async {
+        let mut verdicts = all(&audit, partitions, jobs).await?;
+        walk(&audit, &mut verdicts).await;
+        anyhow::Ok(verdicts)
+    };
+    let verdicts = tokio::select! {
+        verdicts = audited => verdicts?,
+        () = audit.stop.cancelled() => anyhow::bail!("the audit was stopped before its end: it says nothing"),
+    };
     let report = Report::new(audit.birth.generation, verdicts, begun.elapsed());
     let text = if args.json { report.json()? } else { report.table() };
     std::io::stdout().lock().write_all(text.as_bytes())?;

@@ -127,12 +127,7 @@ fn as_text(cluster: &Cluster, found: &[Found]) -> String {
             format_args!(
                 "account {account}: {} since {}\n  stated    {stated} {currency}, by record {display}@{}\n  \
              projected {ours} {currency}, from the records before it; the account is now at {display}@{applied}\n",
-                match drift.balance_type {
-                    crate::domain::BalanceType::Clbd => "CLBD",
-                    crate::domain::BalanceType::Itbd => "ITBD",
-                    crate::domain::BalanceType::Prcd => "PRCD",
-                    crate::domain::BalanceType::Clav => "CLAV",
-                },
+                drift.balance_type.code(),
                 drift.as_of,
                 drift.offset
             ),

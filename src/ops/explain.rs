@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::{Outcome, UsageError, parts};
 use crate::{
     config::Config,
-    decisions::{self, Birth, Decisions, Origin},
+    decisions::{self, Amendments, Birth, Decisions, Origin},
     domain::{AccountId, Currency, CustomerId, Offset, PartitionId, Rules, Subject, Time, Topic},
     source::{Cluster, scan::Scan},
     store::{AccountRead, CustomerRead, ReadStore, Snapshot, redis::RedisStore},
@@ -268,7 +268,7 @@ pub fn explain(
         scan,
         birth,
         rules: &rules,
-        decisions,
+        amendments: &decisions.of(birth),
         positions: snapshot.positions.iter().map(|(id, position)| (*id, position.checkpoint.next)).collect(),
     };
     let cut = log.cut(question.cut)?;
@@ -287,7 +287,7 @@ struct Log<'a> {
     scan: &'a Scan,
     birth: &'a Birth,
     rules: &'a Rules,
-    decisions: &'a Decisions,
+    amendments: &'a Amendments,
     /// Up to where the store has folded, per partition.
     positions: BTreeMap<PartitionId, Offset>,
 }
@@ -365,7 +365,7 @@ impl Args {
                 usage(format!("--as-of: {text:?} is no instant of RFC 3339, such as 2026-03-03T08:00:00Z"))
             })?),
             (None, Some(text)) => {
-                let (id, offset) = record_at(cluster, text).ok_or_else(|| {
+                let (id, offset) = cluster.record_meant(text).ok_or_else(|| {
                     let [ledger, payment] = Topic::ALL.map(|topic| cluster.topic_name(topic));
                     usage(format!(
                         "--at: {text:?} is no record of {ledger} or {payment}, such as {ledger}/0@77"
@@ -378,14 +378,4 @@ impl Args {
         let (last, whole) = (self.last, self.whole);
         Ok(Question { subject, currency, cut, last, whole, now: parts::now() })
     }
-}
-
-/// Reads `TOPIC/PARTITION@OFFSET`.
-fn record_at(cluster: &Cluster, text: &str) -> Option<(PartitionId, Offset)> {
-    let (partition, offset) = text.rsplit_once('@')?;
-    let (topic, partition) = partition.rsplit_once('/')?;
-    let topic = cluster.topic_meant(topic)?;
-    let partition = partition.parse().ok().filter(|partition| *partition >= 0)?;
-    let offset = offset.parse().ok().filter(|offset| *offset >= 0)?;
-    Some((PartitionId { topic, partition }, Offset(offset)))
 }

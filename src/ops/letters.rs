@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use serde::Serialize;
 
 use super::{UsageError, console::Console, parts};
 use crate::{
-    decisions::{self, Decisions, DecisionsError, Patch, Remedy},
+    decisions::{self, Act, Amendments, Birth, Decisions, DecisionsError, Patch, Remedy},
     domain::{Class, Offset, PartitionId, Subject, Time, Topic},
     projector::lane::Kept,
     source::{Cluster, scan::Scan, topics},
@@ -104,6 +105,8 @@ pub struct Desk {
     pub console: Console,
     /// Everything decided so far.
     pub decisions: Decisions,
+    /// Of the generation that readers are served.
+    pub birth: Birth,
     /// Keys on hold in the generation that readers are served.
     pub held: Vec<(Subject, Quarantine)>,
     /// The cases, by topic and place.
@@ -122,13 +125,16 @@ impl Desk {
             .await
             .with_context(|| console.unread())?
             .context("no generation is served: start a `project`")?;
+        let birth = decisions.births.get(&snapshot.generation).cloned();
+        let birth = birth.context("the generation's birth is not recorded")?;
+        let amendments = decisions.of(&birth);
         let mut held = Vec::new();
         for (partition, _) in &snapshot.positions {
             held.extend(console.store.quarantined(*partition).await.with_context(|| console.unread())?);
         }
         let places: BTreeSet<(PartitionId, Offset)> =
             held.iter().map(|(_, held)| (held.partition, held.offset)).collect();
-        let (cluster, settled) = (console.cluster.clone(), decisions.patches.clone());
+        let (cluster, settled) = (console.cluster.clone(), Arc::clone(&amendments));
         let ids: Vec<PartitionId> = snapshot.positions.iter().map(|(id, _)| *id).collect();
         let (letters, lows) = tokio::task::spawn_blocking(move || {
             let wanted = |at: &(PartitionId, Offset), key: Option<&[u8]>| {
@@ -163,7 +169,7 @@ impl Desk {
                 waiting,
                 kept_until: until.map(|until| Time(until).to_string()),
                 gone: lows.get(&at.0).is_some_and(|low| at.1 < *low),
-                decided: decisions.patches_of(at.0, at.1).iter().map(told).collect(),
+                decided: amendments.patches_of(at.0, at.1).iter().map(told).collect(),
                 at,
                 subject: subject.cloned(),
             }
@@ -179,7 +185,18 @@ impl Desk {
             nobody.then(|| case(*at, None, letter.class, letter.written, 0))
         }));
         cases.sort_by_key(|case| case.at);
-        Ok(Desk { console, decisions, held, cases, letters })
+        Ok(Desk { console, decisions, birth, held, cases, letters })
+    }
+
+    /// What amends the log that readers are served from.
+    pub fn amendments(&self) -> Arc<Amendments> {
+        self.decisions.of(&self.birth)
+    }
+
+    /// A decision about a record of that log.
+    pub fn patch(&self, at: (PartitionId, Offset), key: Option<String>, remedy: &Remedy, act: &Act) -> Patch {
+        let ((partition, offset), log) = (at, Some(self.birth.log()));
+        Patch { partition, offset, key, remedy: remedy.clone(), log, act: act.clone() }
     }
 
     /// The cases that a filter lets through.
@@ -203,29 +220,22 @@ impl Desk {
 
     /// Reads `TOPIC/PARTITION@OFFSET`.
     pub fn place(&self, text: &str) -> anyhow::Result<(PartitionId, Offset)> {
-        let wrong =
-            || UsageError(format!("{text} is no TOPIC/PARTITION@OFFSET, such as ledger.events/1@4711"));
-        let (partition, offset) = text.rsplit_once('@').ok_or_else(wrong)?;
-        let id = self.partition(partition)?;
-        Ok((id, Offset(offset.parse().map_err(|_| wrong())?)))
+        let [topic, _] = Topic::ALL.map(|topic| self.console.cluster.topic_name(topic));
+        let wrong = || UsageError(format!("{text} is no TOPIC/PARTITION@OFFSET, such as {topic}/1@4711"));
+        Ok(self.console.cluster.record_meant(text).ok_or_else(wrong)?)
     }
 
     /// Reads `TOPIC/PARTITION`.
     pub fn partition(&self, text: &str) -> anyhow::Result<PartitionId> {
-        let wrong = || UsageError(format!("{text} is no TOPIC/PARTITION, such as ledger.events/1"));
-        let (topic, partition) = text.rsplit_once('/').ok_or_else(wrong)?;
-        Ok(PartitionId { topic: self.topic(topic)?, partition: partition.parse().map_err(|_| wrong())? })
+        let [topic, _] = Topic::ALL.map(|topic| self.console.cluster.topic_name(topic));
+        let wrong = || UsageError(format!("{text} is no TOPIC/PARTITION, such as {topic}/1"));
+        Ok(self.console.cluster.partition_meant(text).ok_or_else(wrong)?)
     }
 }
 
 /// What a patch says, on one line.
 pub fn told(patch: &Patch) -> String {
-    let remedy = match &patch.remedy {
-        Remedy::Retry => "retry",
-        Remedy::Skip => "skip",
-        Remedy::Replace(_) => "replace",
-        Remedy::Accept => "accept",
-    };
+    let remedy = patch.remedy.name();
     let why = if patch.act.why.is_empty() { String::new() } else { format!(": {}", patch.act.why) };
     format!("{remedy} by {} at {}{why}", patch.act.who, patch.act.at)
 }
@@ -235,18 +245,17 @@ fn subject(topic: Topic, key: Option<&[u8]>) -> Option<Subject> {
 }
 
 /// Whether a dead letter names nobody, and nobody has decided about it.
-fn waits_for_a_person(
-    at: &(PartitionId, Offset),
-    key: Option<&[u8]>,
-    settled: &BTreeMap<(PartitionId, Offset), Vec<Patch>>,
-) -> bool {
-    subject(at.0.topic, key).is_none() && !settled.contains_key(at)
+fn waits_for_a_person(at: &(PartitionId, Offset), key: Option<&[u8]>, settled: &Amendments) -> bool {
+    subject(at.0.topic, key).is_none() && settled.patches_of(at.0, at.1).is_empty()
 }
 
 /// How many dead letters name nobody and wait for a decision: no reader can be told of them. Blocking.
 pub fn without_key(cluster: &Cluster) -> anyhow::Result<usize> {
     let settled = match decisions::read(cluster) {
-        Ok(decisions) => decisions.patches,
+        Ok(decisions) => {
+            let served = decisions.serving().and_then(|serving| decisions.births.get(&serving));
+            served.map(|birth| decisions.of(birth)).unwrap_or_default()
+        }
         Err(DecisionsError::Missing { .. }) => return Ok(0),
         Err(error) => return Err(error.into()),
     };

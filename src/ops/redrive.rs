@@ -2,7 +2,7 @@
 //! waits until the partition's owner has applied it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
     ops::ControlFlow,
     path::PathBuf,
@@ -15,23 +15,23 @@ use anyhow::Context as _;
 use super::{
     Outcome, UsageError,
     consent::Consent,
-    console::Console,
+    console::{Console, born},
     letters::{Case, Desk, Filter},
     money::money,
 };
 use crate::{
     config::Config,
-    decisions::{Act, Decision, Decisions, Patch, Remedy},
+    decisions::{Act, Amendments, Decision, Patch, Remedy},
     domain::{
         Account, BalanceType, Cell, Class, Currency, CustomerId, Day, LastPayment, Offset, PartitionId,
-        RecordAt, Rules, Subject, Time, fold,
+        RecordAt, Rejection, Rules, Subject, Time, fold,
     },
     projector::{
         TOO_MANY_KEYS,
         lane::{self, Fate, Ground, Lane},
     },
-    source::scan::Scan,
-    store::{Quarantine, ReadStore as _, WriteStore as _, redis::beside::SUBJECTS_MAX},
+    source::{batch::Stored, scan::Scan},
+    store::{Generation, Quarantine, ReadStore as _, WriteStore as _, redis::beside::SUBJECTS_MAX},
     wire,
 };
 
@@ -119,30 +119,27 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
         return let_go_on(&desk, &args, desk.partition(partition)?).await;
     }
     let cases = chosen(&desk, &args, &remedy)?;
-    let mut previews = Vec::new();
-    for case in cases.iter().filter(|case| case.subject.is_some()) {
-        previews.push(preview(&desk, case, &remedy).await?);
-    }
+    let (gone, cases) = gone(cases)?;
+    let previews = previews(&desk, &cases, &remedy).await?;
     let (help, vain): (Vec<&Preview>, Vec<&Preview>) = previews.iter().partition(|preview| preview.helps());
     let keyless: Vec<&&Case> = cases.iter().filter(|case| case.subject.is_none()).collect();
     if help.is_empty() && keyless.is_empty() {
         anyhow::bail!("nothing was changed:{}", in_vain(&desk, &vain));
     }
-    let text = describe(&desk, &remedy, &help, &vain, keyless.len());
+    let text = describe(&desk, &remedy, &help, &vain, keyless.len()) + &left_out(&gone);
     if args.preview {
         print!("{text}");
         return Ok(Outcome::Well);
     }
     let act = args.consent.ask(&text)?;
-    still_held(&desk, &help).await?;
+    let help = still_held(&desk, help, keyless.is_empty()).await?;
     let decided: Vec<_> = help
         .iter()
         .map(|preview| (preview.at, Some(preview.subject.as_str().to_owned())))
         .chain(keyless.iter().map(|case| (case.at, None)))
         .collect();
-    for ((partition, offset), key) in decided {
-        let patch = Patch { partition, offset, key, remedy: remedy.clone(), act: act.clone() };
-        desk.console.record(&Decision::Patch(patch)).await?;
+    for (at, key) in decided {
+        desk.console.record(&Decision::Patch(desk.patch(at, key, &remedy, &act))).await?;
     }
     println!("recorded: {} decided", count(help.len().saturating_add(keyless.len()), "record"));
     let applied = wait(&desk, &help, Duration::from_secs(args.wait)).await?;
@@ -155,31 +152,71 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     } else if later > 0 {
         println!("{} on hold again at a later record", count(later, "key"));
     }
-    let well = applied == help.len() && later == 0 && vain.is_empty();
+    let well = applied == help.len() && later == 0 && vain.is_empty() && gone.is_empty();
     Ok(if well { Outcome::Well } else { Outcome::NeedsPerson })
 }
 
-/// A key may have been let go meanwhile: a gap may have closed, or another operator decided. To decide then would be to
-/// say of the log what the projection did not do.
-async fn still_held(desk: &Desk, previews: &[&Preview]) -> anyhow::Result<()> {
+/// Those that are on hold still. A key may have been let go meanwhile: a gap may have closed, or another operator decided.
+/// To decide then would be to say of the log what the projection did not do.
+async fn still_held<'p>(
+    desk: &Desk,
+    previews: Vec<&'p Preview>,
+    alone: bool,
+) -> anyhow::Result<Vec<&'p Preview>> {
     let store = &desk.console.store;
     let generation = store.active().await?.context("no generation is served any more")?;
+    let mut held_still = Vec::with_capacity(previews.len());
+    let mut let_go = Vec::new();
     for page in previews.chunks(SUBJECTS_MAX) {
         let keys: Vec<Subject> = page.iter().map(|preview| preview.subject.clone()).collect();
         let beside = store.beside([generation], &keys).await.context("the projection cannot be read")?;
         for (preview, [held]) in page.iter().zip(beside.subjects) {
-            let (partition, offset) = preview.at;
-            let on_hold = |mark: &Quarantine| mark.partition == partition && mark.offset == offset;
-            if !held.quarantines.iter().any(on_hold) {
-                anyhow::bail!(
-                    "nothing was changed: {} is not on hold at {}@{offset} any more; look again",
-                    preview.subject.as_str(),
-                    desk.console.cluster.display(partition)
-                );
+            let on_hold = |mark: &Quarantine| (mark.partition, mark.offset) == preview.at;
+            if held.quarantines.iter().any(on_hold) {
+                held_still.push(*preview);
+            } else {
+                let (partition, offset) = preview.at;
+                let partition = desk.console.cluster.display(partition);
+                let_go.push(format!(
+                    "{} is not on hold at {partition}@{offset} any more",
+                    preview.subject.as_str()
+                ));
             }
         }
     }
-    Ok(())
+    if let Some(first) = let_go.first() {
+        anyhow::ensure!(!(alone && held_still.is_empty()), "nothing was changed: {first}; look again");
+        for line in let_go.iter().take(SHOWN_MAX) {
+            println!("left out: {line}");
+        }
+        if let_go.len() > SHOWN_MAX {
+            println!("left out: {} more", let_go.len().saturating_sub(SHOWN_MAX));
+        }
+    }
+    Ok(held_still)
+}
+
+/// Those whose record retention has removed, and the others. Where nobody is on hold, nothing has to be read again.
+fn gone(cases: Vec<&Case>) -> anyhow::Result<(Vec<&Case>, Vec<&Case>)> {
+    let (gone, rest): (Vec<&Case>, Vec<&Case>) =
+        cases.into_iter().partition(|case| case.gone && case.subject.is_some());
+    if rest.is_empty() && !gone.is_empty() {
+        anyhow::bail!("nothing was changed: {}", left_out(&gone).trim_end());
+    }
+    Ok((gone, rest))
+}
+
+/// What is said of keys whose record is gone.
+fn left_out(gone: &[&Case]) -> String {
+    let Some(first) = gone.first() else { return String::new() };
+    let more = match gone.len().saturating_sub(1) {
+        0 => String::new(),
+        more => format!(" and {}", count(more, "other record")),
+    };
+    format!(
+        "retention has removed {}/{}@{}{more}, so the key cannot be folded again; rebuild from a snapshot or from the log's start\n",
+        first.topic, first.partition, first.offset
+    )
 }
 
 /// The cases that the command line names, or why there is nothing to decide.
@@ -199,15 +236,9 @@ fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Ve
             (None, None, Some(class)) => format!("no key is on hold with class {class}"),
             (None, None, None) => "no key is on hold".to_owned(),
         };
-        anyhow::bail!("nothing was changed: {what}; `dead-letters list` tells what is");
-    }
-    // Where nobody is on hold, nothing has to be read again.
-    if let Some(gone) = cases.iter().find(|case| case.gone && case.subject.is_some()) {
+        let Generation(served) = desk.birth.generation;
         anyhow::bail!(
-            "nothing was changed: retention has removed {}/{}@{}, so its key cannot be folded again; rebuild from a snapshot or from the log's start",
-            gone.topic,
-            gone.partition,
-            gone.offset
+            "nothing was changed: {what} in generation {served}, which readers are served; `dead-letters list` tells what is"
         );
     }
     if matches!(remedy, Remedy::Replace(_)) && cases.len() > 1 {
@@ -238,83 +269,119 @@ fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Ve
     Ok(cases)
 }
 
-/// Folds the key in memory as its owner would.
-async fn preview(desk: &Desk, case: &Case, remedy: &Remedy) -> anyhow::Result<Preview> {
-    let subject = case.subject.clone().context("nobody")?;
-    let unserved = "no generation is served any more";
-    let (cell, snapshot) = match &subject {
-        Subject::Account(id) => {
-            let read = desk.console.store.account(id).await?.context(unserved)?;
-            (read.cell, read.snapshot)
-        }
-        Subject::Customer(id) => {
-            let read = desk.console.store.customer(id).await?.context(unserved)?;
-            (read.cell, read.snapshot)
-        }
-    };
-    let cell = cell.map(|bytes| Cell::decode(&subject, &bytes)).transpose()?;
-    let next = snapshot.positions.iter().find(|(id, _)| *id == case.at.0);
-    let next = next.map(|(_, position)| position.checkpoint.next).context("the partition has no position")?;
-    let birth =
-        desk.decisions.births.get(&snapshot.generation).context("the generation's birth is not recorded")?;
-    let (parameters, rules) = (birth.parameters.clone(), Rules::new(&birth.parameters)?);
-    let mut decisions: Decisions = desk.decisions.clone();
+/// Folds the keys in memory as their owners would; each partition is read once.
+async fn previews(desk: &Desk, cases: &[&Case], remedy: &Remedy) -> anyhow::Result<Vec<Preview>> {
     let act = Act { who: String::new(), at: super::parts::now(), why: String::new() };
-    let (partition, offset) = case.at;
-    decisions.adopt(Decision::Patch(Patch {
-        partition,
-        offset,
-        key: case.key.clone(),
-        remedy: remedy.clone(),
-        act,
-    }));
-    let (cluster, remedy, at) = (desk.console.cluster.clone(), remedy.clone(), case.at);
-    let before = figures(cell.as_ref());
-    let folding = move || {
-        let ground = Ground {
-            partition,
-            subject: &subject,
-            parameters: &parameters,
-            rules: &rules,
-            decisions: &decisions,
-        };
-        let mut lane = Lane::new(cell);
-        let (mut past, mut why, mut checked, mut unfit) = (0_u64, None, None, None);
+    let mut amendments = Amendments::clone(&desk.amendments());
+    let mut keys: BTreeMap<PartitionId, HashMap<Subject, Trial>> = BTreeMap::new();
+    for page in cases.chunks(SUBJECTS_MAX) {
+        let subjects: Vec<Subject> = page.iter().filter_map(|case| case.subject.clone()).collect();
+        let beside = desk.console.store.beside([desk.birth.generation], &subjects).await;
+        let beside = beside.context("the projection cannot be read")?;
+        let [positions] = &beside.positions;
+        let page = page.iter().filter(|case| case.subject.is_some());
+        for ((case, subject), [held]) in page.zip(subjects).zip(beside.subjects) {
+            amendments.patch(desk.patch(case.at, case.key.clone(), remedy, &act));
+            let cell = held.cell.map(|bytes| Cell::decode(&subject, &bytes)).transpose()?;
+            let (partition, offset) = case.at;
+            let position = positions.get(&partition).context("the partition has no position")?;
+            let trial = Trial::new(cell, offset, position.checkpoint.next);
+            keys.entry(partition).or_default().insert(subject, trial);
+        }
+    }
+    let (cluster, birth, remedy) = (desk.console.cluster.clone(), desk.birth.clone(), remedy.clone());
+    let tried = tokio::task::spawn_blocking(move || {
+        let rules = Rules::new(&birth.parameters)?;
         let scan = Scan::new(&cluster).context("kafka settings")?;
-        scan.read(partition, offset, next, |record| {
-            if wire::subject(&record.record(partition.topic)).as_ref() != Some(&subject) {
-                return ControlFlow::Continue(());
-            }
-            if let (Remedy::Replace(text), true) = (&remedy, record.offset == offset) {
-                let read = lane::replacement(&ground, record, text);
-                // Where it does not get past the record, it is the replacement's fault that helps.
-                unfit = read.as_ref().ok().and_then(|event| {
-                    let at =
-                        RecordAt { partition, offset, timestamp: Time::from_millis(record.timestamp_ms) };
-                    let home = decisions.homes.get(&subject).copied();
-                    fold(&mut lane.cell().cloned(), event, &at, home, &rules).err()
-                });
-                checked = read.err();
-            }
-            lane.take(&ground, record, &mut |step| match step.fate {
-                Fate::SetAside(rejection) => why = Some(rejection),
-                Fate::Folded(_) | Fate::Skipped => past = past.saturating_add(1),
-                Fate::Early(_) | Fate::Waits(_) => {}
-            });
-            ControlFlow::Continue(())
-        })
-        .context("the key's records cannot be read")?;
-        if let Some(rejection) = checked.or(unfit) {
+        for (partition, keys) in &mut keys {
+            let from = keys.values().map(|trial| trial.offset).min().unwrap_or_default();
+            let until = keys.values().map(|trial| trial.until).max().unwrap_or_default();
+            scan.read(*partition, from, until, |record| {
+                let subject = wire::subject(&record.record(partition.topic));
+                if let Some(subject) = subject
+                    && let Some(trial) = keys.get_mut(&subject)
+                {
+                    let (partition, subject, parameters) = (*partition, &subject, &birth.parameters);
+                    let (rules, amendments) = (&rules, &amendments);
+                    trial.take(
+                        &Ground { partition, subject, parameters, rules, amendments },
+                        record,
+                        &remedy,
+                    );
+                }
+                ControlFlow::Continue(())
+            })
+            .context("the keys' records cannot be read")?;
+        }
+        anyhow::Ok(keys)
+    });
+    let mut previews = Vec::new();
+    for (partition, keys) in tried.await?? {
+        for (subject, trial) in keys {
+            previews.push(trial.preview(partition, subject)?);
+        }
+    }
+    previews.sort_by_key(|preview| preview.at);
+    Ok(previews)
+}
+
+/// A key that is folded to see what a decision would give.
+struct Trial {
+    /// Where it is on hold.
+    offset: Offset,
+    /// Up to where its owner had come.
+    until: Offset,
+    before: Vec<String>,
+    lane: Lane,
+    past: u64,
+    why: Option<Rejection>,
+    /// What is wrong with the replacement.
+    unfit: Option<Rejection>,
+}
+
+impl Trial {
+    fn new(cell: Option<Cell>, offset: Offset, until: Offset) -> Self {
+        let before = figures(cell.as_ref());
+        Trial { offset, until, before, lane: Lane::new(cell), past: 0, why: None, unfit: None }
+    }
+
+    fn take(&mut self, ground: &Ground<'_>, record: &Stored<'_>, remedy: &Remedy) {
+        if record.offset < self.offset || record.offset >= self.until {
+            return;
+        }
+        if let (Remedy::Replace(text), true) = (remedy, record.offset == self.offset) {
+            self.unfit = self.does_not_fit(ground, record, text);
+        }
+        let Trial { lane, past, why, .. } = self;
+        lane.take(ground, record, &mut |step| match step.fate {
+            Fate::SetAside(rejection) => *why = Some(rejection),
+            Fate::Folded(_) | Fate::Skipped => *past = past.saturating_add(1),
+            Fate::Early(_) | Fate::Waits(_) => {}
+        });
+    }
+
+    /// Where a replacement does not get past the record, it is the replacement's own fault that helps.
+    fn does_not_fit(&self, ground: &Ground<'_>, record: &Stored<'_>, text: &str) -> Option<Rejection> {
+        let event = match lane::replacement(ground, record, text) {
+            Ok(event) => event,
+            Err(rejection) => return Some(rejection),
+        };
+        let timestamp = Time::from_millis(record.timestamp_ms);
+        let at = RecordAt { partition: ground.partition, offset: record.offset, timestamp };
+        fold(&mut self.lane.cell().cloned(), &event, &at, ground.home(), ground.rules).err()
+    }
+
+    fn preview(self, partition: PartitionId, subject: Subject) -> anyhow::Result<Preview> {
+        let Trial { offset, before, lane, past, why, unfit, .. } = self;
+        if let Some(rejection) = unfit {
             anyhow::bail!("nothing was changed: the replacement cannot be folded: {rejection}");
         }
-        let after = figures(lane.cell());
         let held = lane.quarantine().map(|held| {
             let message = why.map(|why| why.message).unwrap_or_default();
             (held.offset, held.class, message)
         });
-        Ok(Preview { subject, at, before, after, past, held })
-    };
-    tokio::task::spawn_blocking(folding).await?
+        Ok(Preview { subject, at: (partition, offset), before, after: figures(lane.cell()), past, held })
+    }
 }
 
 fn describe(desk: &Desk, remedy: &Remedy, help: &[&Preview], vain: &[&Preview], keyless: usize) -> String {
@@ -332,7 +399,7 @@ fn describe(desk: &Desk, remedy: &Remedy, help: &[&Preview], vain: &[&Preview], 
         line(format!(
             "{key}  {}@{offset}, {} folded",
             desk.console.cluster.display(id),
-            count_u64(preview.past)
+            count(usize::try_from(preview.past).unwrap_or(usize::MAX), "record")
         ));
         line(format!("  before  {}", join(&preview.before)));
         line(format!("  after   {}", join(&preview.after)));
@@ -445,10 +512,6 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn count_u64(n: u64) -> String {
-    format!("{n} record{}", if n == 1 { "" } else { "s" })
-}
-
 /// Waits until the owners have applied the decisions; how many keys are past their records.
 async fn wait(desk: &Desk, decided: &[&Preview], within: Duration) -> anyhow::Result<usize> {
     let partitions: BTreeSet<PartitionId> = decided.iter().map(|preview| preview.at.0).collect();
@@ -478,7 +541,7 @@ async fn let_go_on(desk: &Desk, args: &Args, partition: PartitionId) -> anyhow::
     for fed in &live.generations {
         for (id, state) in fed.states.iter().filter(|(id, _)| *id == partition) {
             if let Some(halt) = state.halt.as_ref().filter(|halt| halt.reason.contains(TOO_MANY_KEYS)) {
-                halted.push((*id, state.next, halt.reason.clone()));
+                halted.push((fed.snapshot.generation, (*id, state.next), halt.reason.clone()));
             }
         }
     }
@@ -491,8 +554,9 @@ async fn let_go_on(desk: &Desk, args: &Args, partition: PartitionId) -> anyhow::
     let act = args.consent.ask(&format!(
         "let {name} go on: {reason}\nthe records that cannot be applied are set aside, and counted anew"
     ))?;
-    for (partition, offset, _) in halted {
-        let patch = Patch { partition, offset, key: None, remedy: Remedy::Retry, act: act.clone() };
+    for (generation, at, _) in halted {
+        let birth = born(&desk.decisions, generation)?;
+        let patch = Patch { log: Some(birth.log()), ..desk.patch(at, None, &Remedy::Retry, &act) };
         desk.console.record(&Decision::Patch(patch)).await?;
     }
     let store = Arc::clone(&desk.console.store);

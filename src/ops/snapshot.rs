@@ -2,7 +2,7 @@
 //!
 //! `rebuild start --seed FILE` goes on from it.
 
-use std::{io::Write as _, path::PathBuf, sync::Arc};
+use std::{io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -79,7 +79,7 @@ async fn export(config: Config, args: ExportArgs) -> anyhow::Result<Outcome> {
     let birth = decisions.births.get(&generation).cloned();
     let birth =
         birth.with_context(|| format!("generation {} does not exist: it was never born", generation.0))?;
-    let law = Law::new(&birth, Arc::new(decisions))?;
+    let law = Law::new(&birth, &decisions)?;
     let head = Head { birth, at: parts::now() };
     let exported = snapshot::export(&cluster, &store, &law, &head, &args.file).await?;
     let positions: Vec<_> = exported

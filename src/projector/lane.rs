@@ -15,7 +15,7 @@ mod patch;
 use std::collections::VecDeque;
 
 use crate::{
-    decisions::{Decisions, Patch, Remedy},
+    decisions::{Amendments, Patch, Remedy},
     domain::{
         Cell, Class, Effect, Event, Manner, Offset, Parameters, PartitionId, RecordAt, Rejection, Rules,
         Subject, Time, fold_in,
@@ -42,7 +42,7 @@ pub struct Ground<'a> {
     /// The same, resolved.
     pub rules: &'a Rules,
     /// The recorded homes and what operators decided.
-    pub decisions: &'a Decisions,
+    pub amendments: &'a Amendments,
 }
 
 /// A subject between two of its records in one partition.
@@ -93,8 +93,9 @@ pub enum Fate {
 }
 
 impl Ground<'_> {
-    fn home(&self) -> Option<i32> {
-        self.decisions.homes.get(self.subject).copied()
+    /// Where the subject lives, where that is recorded.
+    pub fn home(&self) -> Option<i32> {
+        self.amendments.homes.get(self.subject).copied()
     }
 }
 
@@ -122,6 +123,11 @@ impl Lane {
     /// The numbers that its records wait for, where they do that because of a gap that may close by itself.
     pub fn missing(&self) -> Option<&Missing> {
         Some(&self.hold.as_ref()?.gap.as_ref()?.missing)
+    }
+
+    /// About how much memory the records take that wait behind a gap.
+    pub fn waiting_bytes(&self) -> usize {
+        self.hold.as_ref().and_then(|hold| hold.gap.as_ref()).map_or(0, Gap::bytes)
     }
 
     /// The cell, and why its records wait, if they do.
@@ -290,7 +296,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        decisions::{Act, Decision},
+        decisions::Act,
         domain::{AccountId, BalanceType, Currency, FOLD_VERSION, FingerprintKey, Topic},
     };
 
@@ -351,14 +357,14 @@ mod tests {
         (0..).zip(events).map(kept).collect()
     }
 
-    fn decided(patches: &[(i64, Remedy)]) -> Decisions {
-        let mut decisions = Decisions::default();
+    fn decided(patches: &[(i64, Remedy)]) -> Amendments {
+        let mut amendments = Amendments::default();
         for (offset, remedy) in patches {
             let act = Act { who: "me".to_owned(), at: Time::from_millis(0), why: String::new() };
             let (offset, key, remedy) = (Offset(*offset), Some("A1".to_owned()), remedy.clone());
-            decisions.adopt(Decision::Patch(Patch { partition: PARTITION, offset, key, remedy, act }));
+            amendments.patch(Patch { partition: PARTITION, offset, key, remedy, log: None, act });
         }
-        decisions
+        amendments
     }
 
     struct World {
@@ -375,13 +381,13 @@ mod tests {
         }
 
         /// Feeds records to a lane; what became of each, in order.
-        fn feed(&self, lane: &mut Lane, records: &[Kept], decisions: &Decisions) -> Vec<(i64, String)> {
+        fn feed(&self, lane: &mut Lane, records: &[Kept], amendments: &Amendments) -> Vec<(i64, String)> {
             let ground = Ground {
                 partition: PARTITION,
                 subject: &self.subject,
                 parameters: &self.parameters,
                 rules: &self.rules,
-                decisions,
+                amendments,
             };
             let mut told = Vec::new();
             for record in records {
@@ -444,7 +450,7 @@ mod tests {
     fn the_order_in_which_a_gap_closes_is_told_record_by_record() {
         let world = World::new();
         let events = [numbered(0, 1), numbered(2, 3), booked(5, "/two", None), numbered(1, 2)];
-        let told = world.feed(&mut Lane::default(), &log(&events), &Decisions::default());
+        let told = world.feed(&mut Lane::default(), &log(&events), &Amendments::default());
         let told: Vec<(i64, &str)> = told.iter().map(|(offset, fate)| (*offset, fate.as_str())).collect();
         let expected = [
             (0, "Applied"),

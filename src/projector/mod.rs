@@ -39,7 +39,7 @@ pub use self::metrics::OfPartition;
 pub use self::quarantine::TOO_MANY_KEYS;
 use crate::{
     config,
-    decisions::{self, Birth, Decisions, DecisionsError, Origin},
+    decisions::{self, Amendments, Birth, Decisions, DecisionsError, Origin},
     domain::{FingerprintKey, LastRecord, PartitionId, Rules},
     source::{
         Cluster, Inquirer,
@@ -88,6 +88,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// What operators decided about the log that is folded, as far as it is known by now.
+    fn amendments(&self) -> Arc<Amendments> {
+        self.decisions.borrow().of(&self.birth)
+    }
+
     /// Fills a store that lost everything again, from what the decisions topic says.
     async fn bear(&self) -> Result<(), StoreError> {
         let cluster = self.cluster.clone();
@@ -104,9 +109,9 @@ impl Shared {
         self.store.trust(self.generation).await?;
         give_birth(self.store.as_ref(), &decisions).await?;
         // The claim that follows folds under what is followed: no home that is recorded may be missing there.
-        let recorded = decisions.homes.len();
+        let recorded = decisions.of(&self.birth).homes.len();
         let mut followed = self.decisions.clone();
-        let caught_up = followed.wait_for(|known| known.homes.len() >= recorded);
+        let caught_up = followed.wait_for(|known| known.of(&self.birth).homes.len() >= recorded);
         if !matches!(tokio::time::timeout(FOLLOWED_MAX, caught_up).await, Ok(Ok(_))) {
             return Err(StoreError::Transient {
                 reason: "the decisions are not followed to their end".to_owned(),

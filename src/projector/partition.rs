@@ -263,7 +263,7 @@ impl<'a> Session<'a> {
             caught_up: None,
             poison: Poison::default(),
             poisoned: false,
-            redrives: Redrives::new(Arc::clone(&shared.decisions.borrow()), id),
+            redrives: Redrives::new(shared.amendments(), id),
             halt: None,
             troubled: false,
             gathering: Gathering::from(checkpoint.next),

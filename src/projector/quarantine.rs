@@ -132,11 +132,11 @@ impl Session<'_> {
     /// Records where a subject lives, for every fold to come: another one may meet its partitions in another order. The
     /// next commit waits for it.
     pub(super) fn record_home(&mut self, subject: &Subject, partition: i32) {
-        if self.shared.decisions.borrow().homes.contains_key(subject) {
+        if self.shared.amendments().homes.contains_key(subject) {
             return;
         }
-        let subject = subject.as_str().to_owned();
-        let decision = Decision::Home { topic: self.id.topic, subject, partition };
+        let (subject, log) = (subject.as_str().to_owned(), Some(self.shared.birth.log()));
+        let decision = Decision::Home { topic: self.id.topic, subject, partition, log };
         let (cluster, producer) = (self.shared.cluster.clone(), self.shared.producer.clone());
         let recorded = async move { decisions::record(&cluster, &producer, &decision).await };
         self.pending.dead_letters.push(recorded.boxed());

@@ -24,7 +24,7 @@ use super::{
     partition::{Interrupt, Session},
 };
 use crate::{
-    decisions::Decisions,
+    decisions::Amendments,
     domain::{Cell, Class, CustomerId, Event, Offset, PartitionId, Rejection, Subject},
     source::{batch::Stored, producer::Outgoing, scan::Scan},
     store::{Owing, Quarantine, QuarantineWrite},
@@ -33,6 +33,8 @@ use crate::{
 
 /// Keys folded again in one reading of the log.
 const KEYS_MAX: usize = 1_000;
+/// Records that wait behind them, about: behind gaps they are kept in memory.
+const WAITING_MAX: u64 = 100_000;
 /// What comes for them meanwhile is kept up to here; past it, the log is read once more.
 const BEHIND_BYTES_MAX: usize = 16 << 20;
 const AFTER_A_FAILURE: Duration = Duration::from_secs(2);
@@ -40,7 +42,7 @@ const AFTER_A_FAILURE: Duration = Duration::from_secs(2);
 /// What an owner knows of decisions, and of what it does about them.
 pub(super) struct Redrives {
     /// What operators decided, as far as it is known.
-    pub(super) decisions: Arc<Decisions>,
+    pub(super) amendments: Arc<Amendments>,
     /// The records of this partition about which there is a decision.
     patched: BTreeSet<Offset>,
     /// What the gaps of keys on hold wait for, where this owner knows; `None` for those that never close by
@@ -89,9 +91,9 @@ struct Told {
 }
 
 impl Redrives {
-    pub(super) fn new(decisions: Arc<Decisions>, id: PartitionId) -> Self {
+    pub(super) fn new(amendments: Arc<Amendments>, id: PartitionId) -> Self {
         let mut redrives = Redrives {
-            decisions: Arc::default(),
+            amendments: Arc::default(),
             patched: BTreeSet::new(),
             gaps: HashMap::new(),
             tried: HashMap::new(),
@@ -99,19 +101,19 @@ impl Redrives {
             not_before: None,
             running: None,
         };
-        redrives.learn(decisions, id);
+        redrives.learn(amendments, id);
         redrives
     }
 
-    fn learn(&mut self, decisions: Arc<Decisions>, id: PartitionId) {
+    fn learn(&mut self, amendments: Arc<Amendments>, id: PartitionId) {
         let (first, last) = ((id, Offset(i64::MIN)), (id, Offset(i64::MAX)));
-        self.patched = decisions.patches.range(first..=last).map(|((_, offset), _)| *offset).collect();
-        self.decisions = decisions;
+        self.patched = amendments.patches.range(first..=last).map(|((_, offset), _)| *offset).collect();
+        self.amendments = amendments;
     }
 
     /// Where a subject lives, where that is recorded; asked for every record, so it must cost nothing.
     pub(super) fn home(&self, subject: &Subject) -> Option<i32> {
-        if self.decisions.homes.is_empty() { None } else { self.decisions.homes.get(subject).copied() }
+        if self.amendments.homes.is_empty() { None } else { self.amendments.homes.get(subject).copied() }
     }
 
     /// Whether an operator decided about the record.
@@ -147,8 +149,7 @@ pub(super) struct Finished(Result<Vec<Again>, String>);
 impl Session<'_> {
     /// Takes note of what operators decided since; tells whether one of them let a halt for too many dead letters end.
     pub(super) fn learn(&mut self) -> bool {
-        let decisions = Arc::clone(&self.shared.decisions.borrow());
-        self.redrives.learn(decisions, self.id);
+        self.redrives.learn(self.shared.amendments(), self.id);
         self.poisoned && self.redrives.is_patched(self.next)
     }
 
@@ -160,10 +161,10 @@ impl Session<'_> {
         read: &Result<Event, Rejection>,
         counts: &mut Counts,
     ) -> Result<(), Unfolded> {
-        let decisions = Arc::clone(&self.redrives.decisions);
+        let amendments = Arc::clone(&self.redrives.amendments);
         let slot = self.cache.get_mut(subject).ok_or(Unfolded::Lost)?;
         let before = slot.cell.clone();
-        let ground = ground(self.shared, self.id, subject, &decisions);
+        let ground = ground(self.shared, self.id, subject, &amendments);
         let (past, _) = lane::apply(&mut slot.cell, &ground, record, read)?;
         let changed = slot.cell != before;
         if changed {
@@ -221,13 +222,18 @@ impl Session<'_> {
             // A mark may be there without the position that it came with: its record is met again.
             .filter(|(_, held)| held.offset < self.next)
             .filter_map(|(subject, held)| {
-                let patches = self.redrives.decisions.patches_of(self.id, held.offset).len();
+                let patches = self.redrives.amendments.patches_of(self.id, held.offset).len();
                 let tried = self.redrives.tried.get(subject).filter(|(offset, _)| *offset == held.offset);
                 let new = patches > tried.map_or(0, |(_, patches)| *patches);
                 (held.heals && tried.is_none_or(|(_, patches)| *patches != usize::MAX) || new)
                     .then(|| (subject.clone(), held.clone(), patches))
             })
             .take(KEYS_MAX)
+            .scan(0_u64, |waiting, wanted| {
+                let first = *waiting == 0;
+                *waiting = waiting.saturating_add(wanted.1.waiting).saturating_add(1);
+                (first || *waiting <= WAITING_MAX).then_some(wanted)
+            })
             .collect();
         if wanted.is_empty() {
             return Ok(());
@@ -256,12 +262,12 @@ impl Session<'_> {
 
     fn read_again(&mut self, again: Vec<Again>, from: Offset) {
         let (shared, id, until) = (Arc::clone(self.shared), self.id, self.next);
-        let decisions = Arc::clone(&self.redrives.decisions);
+        let amendments = Arc::clone(&self.redrives.amendments);
         let keys = again.iter().map(|again| (again.subject.clone(), Vec::new())).collect();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task =
-            tokio::task::spawn_blocking(move || read(&shared, id, &decisions, again, from, until, &stopped));
+            tokio::task::spawn_blocking(move || read(&shared, id, &amendments, again, from, until, &stopped));
         let running = Running { task, _reading: stop.drop_guard(), keys, until, behind_bytes: 0 };
         self.redrives.running = Some(running);
     }
@@ -287,7 +293,7 @@ impl Session<'_> {
             self.read_again(again, until);
             return Ok(());
         }
-        let decisions = Arc::clone(&self.redrives.decisions);
+        let amendments = Arc::clone(&self.redrives.amendments);
         for mut again in again {
             if again.gone {
                 tracing::error!(partition = %self.id, offset = again.held.offset.0, "retention has removed a record that holds its key back");
@@ -295,7 +301,7 @@ impl Session<'_> {
                 continue;
             }
             for kept in keys.remove(&again.subject).unwrap_or_default() {
-                again.take(self.shared, self.id, &decisions, &kept.stored());
+                again.take(self.shared, self.id, &amendments, &kept.stored());
             }
             let (offset, lifted) = (again.held.offset.0, again.lane.quarantine().is_none());
             tracing::info!(partition = %self.id, offset, lifted, "a key on hold was folded again");
@@ -365,7 +371,7 @@ impl Session<'_> {
 fn read(
     shared: &Shared,
     id: PartitionId,
-    decisions: &Decisions,
+    amendments: &Amendments,
     again: Vec<Again>,
     from: Offset,
     until: Offset,
@@ -386,7 +392,7 @@ fn read(
             && record.offset >= again.held.offset
             && !again.gone
         {
-            again.take(shared, id, decisions, record);
+            again.take(shared, id, amendments, record);
         }
         if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
@@ -398,15 +404,15 @@ fn ground<'a>(
     shared: &'a Shared,
     partition: PartitionId,
     subject: &'a Subject,
-    decisions: &'a Decisions,
+    amendments: &'a Amendments,
 ) -> Ground<'a> {
-    Ground { partition, subject, parameters: &shared.birth.parameters, rules: &shared.rules, decisions }
+    Ground { partition, subject, parameters: &shared.birth.parameters, rules: &shared.rules, amendments }
 }
 
 impl Again {
-    fn take(&mut self, shared: &Shared, id: PartitionId, decisions: &Decisions, record: &Stored<'_>) {
+    fn take(&mut self, shared: &Shared, id: PartitionId, amendments: &Amendments, record: &Stored<'_>) {
         let Again { subject, held, lane, told, .. } = self;
-        let ground = ground(shared, id, subject, decisions);
+        let ground = ground(shared, id, subject, amendments);
         lane.take(&ground, record, &mut |step| match step.fate {
             Fate::Folded(effect) | Fate::Early(effect) => {
                 told.counts.add(effect.outcome, effect.compared);

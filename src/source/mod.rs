@@ -12,7 +12,7 @@ use rdkafka::{
 
 use crate::{
     config::{self, KafkaSecurity},
-    domain::{PartitionId, Topic},
+    domain::{Offset, PartitionId, Topic},
 };
 
 pub mod batch;
@@ -169,6 +169,20 @@ impl Cluster {
             "payment" => Some(Topic::Payment),
             _ => None,
         })
+    }
+
+    /// The partition that an operator means by `TOPIC/PARTITION`.
+    pub fn partition_meant(&self, text: &str) -> Option<PartitionId> {
+        let (topic, partition) = text.rsplit_once('/')?;
+        let partition = partition.parse().ok().filter(|partition| *partition >= 0)?;
+        Some(PartitionId { topic: self.topic_meant(topic)?, partition })
+    }
+
+    /// The record that an operator means by `TOPIC/PARTITION@OFFSET`.
+    pub fn record_meant(&self, text: &str) -> Option<(PartitionId, Offset)> {
+        let (partition, offset) = text.rsplit_once('@')?;
+        let offset = offset.parse().ok().filter(|offset| *offset >= 0)?;
+        Some((self.partition_meant(partition)?, Offset(offset)))
     }
 
     /// `ledger.events/1`: a partition as operators know it.

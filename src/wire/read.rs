@@ -482,13 +482,9 @@ impl Faults {
     }
 
     fn balance_type(&mut self, slot: &Slot<'_>) -> Option<BalanceType> {
-        match &*self.string(slot)? {
-            "PRCD" => Some(BalanceType::Prcd),
-            "CLBD" => Some(BalanceType::Clbd),
-            "ITBD" => Some(BalanceType::Itbd),
-            "CLAV" => Some(BalanceType::Clav),
-            _ => self.bad_field(slot, "PRCD, CLBD, ITBD or CLAV"),
-        }
+        let code = self.string(slot)?;
+        let found = BalanceType::ALL.into_iter().find(|known| known.code() == code);
+        found.or_else(|| self.bad_field(slot, "PRCD, CLBD, ITBD or CLAV"))
     }
 
     fn boolean(&mut self, slot: &Slot<'_>) -> Option<bool> {

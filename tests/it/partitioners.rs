@@ -186,7 +186,7 @@ fn a_subject_in_a_second_partition_is_held_back_there_and_its_home_goes_on() {
     assert_eq!(http::account(product.views, "stayer").expect("an answer").status, 200);
     assert!(product.stop().success());
 
-    let homes = compare::decisions(broker, &topics).homes;
+    let homes = compare::amendments(broker, &topics).homes.clone();
     let home = |topic, id| homes.get(&Subject::of_key(topic, id).expect("an id")).copied();
     assert_eq!((home(Topic::Ledger, "mover"), home(Topic::Payment, "payer")), (Some(0), Some(1)));
     assert_eq!(homes.len(), 2);
@@ -211,7 +211,7 @@ fn homes_are_kept_by_a_store_that_is_filled_again() {
     product.ready();
     let first = compare::whole(broker, &topics, &redis.url());
     assert_eq!((first.cells.len(), first.dead_letters.len()), (40, 40));
-    let homes = compare::decisions(broker, &topics).homes;
+    let homes = compare::amendments(broker, &topics).homes.clone();
     let recorded: BTreeSet<&str> = homes.keys().map(Subject::as_str).collect();
     assert_eq!(recorded, ids.iter().map(String::as_str).collect());
     assert!(product.stop().success());
@@ -237,7 +237,7 @@ fn a_home_that_is_recorded_meanwhile_holds_without_a_restart() {
     let product = Product::start("run", &topics, &redis.url(), &Settings::default());
     product.ready();
     // As the owner of another generation records it, which met the partitions in another order.
-    let home = Decision::Home { topic: Topic::Ledger, subject: "mover".to_owned(), partition: 1 };
+    let home = Decision::Home { topic: Topic::Ledger, subject: "mover".to_owned(), partition: 1, log: None };
     let value = serde_json::to_vec(&home).expect("JSON");
     producer.put(&Outgoing { topic: topics.decisions.clone(), value: Some(value), ..Outgoing::default() });
     // What is decided behind it is obeyed: so it is known.

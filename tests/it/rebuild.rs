@@ -259,6 +259,14 @@ fn a_switch_and_its_way_back_under_load_cost_no_answer_and_nothing_goes_back() {
         // Readers have no memory of the pointer: the next answer is of generation 2.
         let answer = http::account(product.views, WATCHED).unwrap();
         assert_eq!(answer.header("Projection-Generation"), Some("2"), "round {round}");
+        // The examined one stands still: not the one that is read.
+        for (candidate, says) in [
+            (&["2", "--with", "1"][..], "`rebuild compare 1 --with 2`"),
+            (&["--with", "1"][..], "there is no other generation"),
+        ] {
+            let refusal = deployed.command(1, &[&["rebuild", "compare", "--as", "jana"], candidate].concat());
+            assert!(refusal.contains(says), "{refusal}");
+        }
         deployed.grow(3);
         let told =
             deployed.command(0, &["rebuild", "rollback", "--yes", "--as", "petr", "--reason", "a trial"]);
@@ -596,6 +604,27 @@ fn what_is_not_there_cannot_be_promoted_retired_paused_or_gone_back_to() {
     let decisions = compare::decisions(deployed.broker, &deployed.topics);
     assert_eq!((decisions.births.len(), decisions.paused.len(), decisions.retired.len()), (1, 0, 0));
     assert_eq!(decisions.switched, None);
+    assert!(product.stop().success());
+}
+
+#[test]
+fn who_begins_what_another_has_begun_otherwise_meanwhile_is_told() {
+    let deployed = Deployment::new(1);
+    let product = deployed.start(&["run"]);
+    product.ready();
+    let mut first = None;
+    let start = ["rebuild", "start"];
+    let (status, told) = product::asked(&deployed.topics, &deployed.redis.url(), &start, || {
+        first = Some(deployed.start(&["rebuild", "start", "--from", "log-start", "--yes", "--as", "petr"]));
+        deployed.becomes(TWO, "complete");
+    });
+    assert_eq!(status.code(), Some(1), "{told}");
+    let says =
+        "generation 2 was begun meanwhile by petr, from log-start, not from beginning: nothing was changed";
+    assert!(told.contains(says), "{told}");
+    let births = compare::decisions(deployed.broker, &deployed.topics).births;
+    assert_eq!((births.len(), &births[&TWO].origin), (2, &Origin::LogStart));
+    assert!(first.expect("it was started").stop().success());
     assert!(product.stop().success());
 }
 

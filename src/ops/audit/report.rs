@@ -82,7 +82,7 @@ impl Report {
             .verdicts
             .iter()
             .map(|(partition, verdict)| match verdict {
-                Verdict::Ran(Audited { cut, records, folding, passes, tally }) => json!({
+                Verdict::Ran(Audited { cut, records, folding, passes, tally, undecided }) => json!({
                     "partition": partition.to_string(),
                     "verdict": told(tally),
                     "cut": cut,
@@ -92,6 +92,7 @@ impl Report {
                     "cells": tally.cells,
                     "differences": tally.differences(),
                     "kinds": compared::kinds_json(tally),
+                    "decisions_not_applied": undecided,
                 }),
                 Verdict::NotRun(reason) => json!({
                     "partition": partition.to_string(),
@@ -117,10 +118,14 @@ impl Report {
         let mut text = format!("generation {}\n", self.generation.0);
         for (partition, verdict) in &self.verdicts {
             let line = match verdict {
-                Verdict::Ran(Audited { cut, records, passes, tally, folding: _ }) => {
+                Verdict::Ran(Audited { cut, records, passes, tally, undecided, folding: _ }) => {
                     let again = if *passes > 1 { format!(" in {passes} passes") } else { String::new() };
+                    let undecided = match undecided {
+                        0 => String::new(),
+                        keys => format!("; {keys} on hold, decided about and not folded again yet"),
+                    };
                     format!(
-                        "{partition:<12} {:<9} up to offset {cut}: {} subjects from {records} records{again}{}",
+                        "{partition:<12} {:<9} up to offset {cut}: {} subjects from {records} records{again}{}{undecided}",
                         told(tally),
                         tally.cells,
                         compared::kinds_told(tally),

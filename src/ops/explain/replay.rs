@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Log;
 use crate::{
-    decisions::Decisions,
+    decisions::Amendments,
     domain::{Cell, Parameters, PartitionId, Rules, Subject, Time},
     projector::lane::{Ground, Lane, Step},
     source::batch::Stored,
@@ -17,7 +17,7 @@ pub(super) struct Replay<'a> {
     subject: Subject,
     parameters: &'a Parameters,
     rules: &'a Rules,
-    decisions: Decisions,
+    amendments: Amendments,
     lanes: BTreeMap<PartitionId, Lane>,
     /// Where its first record was folded.
     home: Option<PartitionId>,
@@ -28,20 +28,17 @@ impl<'a> Replay<'a> {
     ///
     /// What is decided of a record that is still on hold in the store, its owner has not come to yet: it is left out.
     pub(super) fn new(log: &Log<'a>, subject: &Subject, held: &[Quarantine], by: Option<Time>) -> Self {
-        let mut decisions = Decisions { homes: log.decisions.homes.clone(), ..Decisions::default() };
-        for ((partition, offset), patches) in &log.decisions.patches {
-            if held.iter().any(|held| (held.partition, held.offset) == (*partition, *offset)) {
-                continue;
-            }
-            let mut patches = patches.clone();
+        let on_hold =
+            |partition, offset| held.iter().any(|held| (held.partition, held.offset) == (partition, offset));
+        let mut amendments = log.amendments.without(on_hold);
+        for patches in amendments.patches.values_mut() {
             patches.retain(|patch| by.is_none_or(|by| patch.act.at <= by));
-            decisions.patches.insert((*partition, *offset), patches);
         }
         Replay {
             subject: subject.clone(),
             parameters: &log.birth.parameters,
             rules: log.rules,
-            decisions,
+            amendments,
             lanes: BTreeMap::new(),
             home: None,
         }
@@ -66,7 +63,7 @@ impl<'a> Replay<'a> {
             subject: &self.subject,
             parameters: self.parameters,
             rules: self.rules,
-            decisions: &self.decisions,
+            amendments: &self.amendments,
         };
         lane.take(&ground, record, tell);
         if self.home.is_none() && lane.cell().is_some() {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::figures::Paid;
 use crate::{
-    decisions::{Patch, Remedy},
+    decisions::Patch,
     domain::{
         AccountFact, Amount, BalanceType, Cell, Compared, Currency, CustomerFact, CustomerId, Day, Event,
         Fact, Ignored, Indicator, Offset, Outcome,
@@ -309,12 +309,7 @@ impl Trace {
 impl Decided {
     fn of(patch: &Patch) -> Decided {
         Decided {
-            remedy: match patch.remedy {
-                Remedy::Retry => "retry",
-                Remedy::Skip => "skip",
-                Remedy::Replace(_) => "replace",
-                Remedy::Accept => "accept",
-            },
+            remedy: patch.remedy.name(),
             who: patch.act.who.clone(),
             at: patch.act.at.to_string(),
             why: patch.act.why.clone(),
@@ -398,14 +393,9 @@ fn stated(step: &Step<'_, '_>) -> String {
         Indicator::Credit => statement.amount,
         Indicator::Debit => statement.amount.negated(),
     };
-    let balance_type = match statement.balance_type {
-        BalanceType::Prcd => "PRCD",
-        BalanceType::Clbd => "CLBD",
-        BalanceType::Itbd => "ITBD",
-        BalanceType::Clav => "CLAV",
-    };
     format!(
-        "stated {balance_type} {} {} as of {}",
+        "stated {} {} {} as of {}",
+        statement.balance_type.code(),
         money(amount, statement.currency),
         statement.currency,
         statement.as_of

@@ -23,7 +23,7 @@ use crate::{
     },
     config::Config,
     decisions::{Act, Birth, Comparison, Decision, Decisions},
-    domain::Subject,
+    domain::{Offset, PartitionId, Subject},
     ops::{
         Outcome, UsageError,
         compared::{self, Sides},
@@ -43,6 +43,8 @@ const OBEY: Duration = Duration::from_secs(30);
 const REACH: Duration = Duration::from_mins(1);
 /// Past this the candidate is let catch up, and held again: what it lacks is kept in memory.
 const TAIL_BYTES_MAX: usize = 256 << 20;
+/// Records that the candidate may lack at the beginning.
+const BEHIND_MAX: i64 = 200_000;
 /// How often what differs is looked at again: a decision may be on its way to one of the owners.
 const LOOKS_MAX: u32 = 3;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -108,13 +110,21 @@ fn choose<'a>(
 ) -> anyhow::Result<(&'a Birth, &'a Birth)> {
     let live = args.with.map(Generation).or(served);
     let live = live.context("no generation is active: there is nothing to compare with")?;
-    let newest = || decisions.live().map(|birth| birth.generation).filter(|born| *born != live).max();
+    let other = |born: &Generation| *born != live && Some(*born) != served;
+    let newest = || decisions.live().map(|birth| birth.generation).filter(other).max();
     let candidate = args.candidate.map(Generation).or_else(newest);
     let candidate = candidate.context("there is no other generation: begin one with `rebuild start`")?;
     let (live, candidate) = (born(decisions, live)?, born(decisions, candidate)?);
     anyhow::ensure!(
         live.generation != candidate.generation,
         "generation {} would be compared with itself",
+        live.generation.0
+    );
+    anyhow::ensure!(
+        served != Some(candidate.generation),
+        "readers are served generation {0}, and it would stand still for as long as the comparison takes: examine the other \
+         one, with `rebuild compare {1} --with {0}`",
+        candidate.generation.0,
         live.generation.0
     );
     anyhow::ensure!(
@@ -138,8 +148,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn whole(&self, decisions: &Decisions, tally: Tally) -> anyhow::Result<Tally> {
-        let law = Law::new(self.candidate, Arc::new(decisions.clone()))?;
+        let law = Law::new(self.candidate, decisions)?;
         self.is_complete().await?;
+        self.is_near().await?;
         let shutdown = parts::shutdown()?;
         let mut hold = Some(self.hold(decisions).await?);
         let compared = tokio::select! {
@@ -172,6 +183,19 @@ impl Run<'_> {
                     "generation {number} is not complete: {named} has not reached the log's end yet"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// What the candidate lacks is kept in memory: where that is much, it must be on its way.
+    async fn is_near(&self) -> anyhow::Result<()> {
+        let live = self.offsets(self.live.generation).await?;
+        let candidate = self.offsets(self.candidate.generation).await?;
+        let lacks = |(partition, live): (&PartitionId, &Offset)| {
+            candidate.get(partition).map_or(0, |at| live.0.saturating_sub(at.0).max(0))
+        };
+        if live.iter().map(lacks).fold(0, i64::saturating_add) > BEHIND_MAX {
+            self.reaches(self.candidate.generation, &live).await?;
         }
         Ok(())
     }
@@ -240,7 +264,8 @@ impl Run<'_> {
                 self.read(&mut engine, &derivation, &page).await?;
             }
             if engine.tail_bytes() > TAIL_BYTES_MAX {
-                self.renew(hold, &mut engine).await?;
+                let born = self.renew(hold, &mut engine).await?;
+                self.read(&mut engine, &derivation, &born).await?;
             }
         }
         self.read(&mut engine, &derivation, &keys).await?;
@@ -306,8 +331,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Lets the candidate catch up, and holds it again: what it lacked till then is needed no more.
-    async fn renew<'h>(&'h self, hold: &mut Option<Hold<'h>>, engine: &mut Engine<'_>) -> anyhow::Result<()> {
+    /// Lets the candidate catch up, and holds it again: what it lacked till then is needed no more. Returns who was born
+    /// meanwhile, whom the walk may miss.
+    async fn renew<'h>(
+        &'h self,
+        hold: &mut Option<Hold<'h>>,
+        engine: &mut Engine<'_>,
+    ) -> anyhow::Result<Vec<Subject>> {
         tokio::task::block_in_place(|| engine.settle())?;
         if let Some(hold) = hold.take() {
             hold.release().await?;
@@ -316,8 +346,10 @@ impl Run<'_> {
         self.reaches(self.candidate.generation, &caught_up).await?;
         let again = self.hold(&self.console.decisions().await?).await?;
         let standing = self.standing(hold.insert(again)).await?;
+        tokio::task::block_in_place(|| engine.advance(&standing))?;
+        let born = engine.unseen();
         engine.renew(Tail::new(&self.console.cluster, standing).context("kafka settings")?);
-        Ok(())
+        Ok(born)
     }
 
     /// Reads what differs again: what still differs, under what is decided by then, does. Returns who, and in what.
@@ -328,7 +360,7 @@ impl Run<'_> {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            engine.look_again(Law::new(self.candidate, Arc::new(self.console.decisions().await?))?);
+            engine.look_again(Law::new(self.candidate, &self.console.decisions().await?)?);
             let keys: Vec<Subject> = suspects.into_iter().map(|suspect| suspect.key).collect();
             self.read(engine, derivation, &keys).await?;
             tokio::task::block_in_place(|| engine.settle())?;

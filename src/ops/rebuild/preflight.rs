@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, ops::ControlFlow, time::Durati
 use anyhow::Context as _;
 
 use crate::{
-    decisions::{Birth, BirthTopic, Decisions, Origin},
+    decisions::{Birth, BirthTopic, Origin},
     domain::{Cell, Offset, Parameters, PartitionId, RecordAt, Rules, Subject, Time, Topic, fold},
     ops::console::Console,
     source::{
@@ -46,7 +46,6 @@ struct Stretch {
 /// Looks; an error names every reason why the generation may not begin.
 pub(super) async fn look(
     console: &Console,
-    decisions: &Decisions,
     served: Option<&Birth>,
     parameters: &Parameters,
     origin: &Origin,
@@ -101,13 +100,12 @@ pub(super) async fn look(
         stretches.iter().map(|s| u64::try_from(s.high.0.saturating_sub(s.low.0)).unwrap_or_default());
     let records = records.fold(0, u64::saturating_add);
     let (topics, takes) = {
-        let (cluster, parameters, decisions) =
-            (console.cluster.clone(), parameters.clone(), decisions.clone());
+        let (cluster, parameters) = (console.cluster.clone(), parameters.clone());
         let cores = console.config.projector.workers;
         let origin = origin.clone();
         let looked = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let topics = beginnings(&cluster, &stretches, &origin)?;
-            Ok((topics, duration(&cluster, &parameters, &decisions, &stretches, cores)?))
+            Ok((topics, duration(&cluster, &parameters, &stretches, cores)?))
         });
         looked.await??
     };
@@ -249,7 +247,6 @@ fn cut(scan: &Scan, stretch: &Stretch) -> anyhow::Result<Option<Time>> {
 fn duration(
     cluster: &Cluster,
     parameters: &Parameters,
-    decisions: &Decisions,
     stretches: &[Stretch],
     workers: usize,
 ) -> anyhow::Result<Duration> {
@@ -266,9 +263,8 @@ fn duration(
         let raw = record.record(longest.id.topic);
         if let (Some(subject), Ok(event)) = (wire::subject(&raw), wire::decode(&raw, parameters)) {
             let at = RecordAt { partition: longest.id, offset: record.offset, timestamp: raw.timestamp };
-            let home = decisions.homes.get(&subject).copied();
-            // What is set aside costs as much.
-            drop(fold(cells.entry(subject).or_default(), &event, &at, home, &rules));
+            // What is set aside costs as much, and where a subject lives costs nothing.
+            drop(fold(cells.entry(subject).or_default(), &event, &at, None, &rules));
         }
         if begun.elapsed() > TRIAL { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;

@@ -59,7 +59,6 @@ pub enum From {
 /// Begins or goes on, and feeds until SIGTERM, SIGINT, or until the generation is retired.
 pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let console = Console::open(config)?;
-    let shutdown = parts::shutdown()?;
     let seed = match &args.seed {
         Some(path) => Some(tokio::task::block_in_place(|| snapshot::open(path))?),
         None => None,
@@ -84,6 +83,8 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             begin(&console, &decisions, generation, served, origin, &args.consent).await?
         }
     };
+    // Until here a signal ends this at once: nothing is begun.
+    let shutdown = parts::shutdown()?;
     if let Some(seed) = &seed {
         // Before anything of it is there: what was evicted before is none of it.
         console.store.trust(birth.generation).await.context("nothing is imported")?;
@@ -176,7 +177,7 @@ async fn begin(
         // With the same key of fingerprints, equal histories give equal bytes.
         parameters = Parameters { fingerprint_key: known.parameters.fingerprint_key, ..parameters };
     }
-    let mut preflight = preflight::look(console, decisions, served, &parameters, &origin).await?;
+    let mut preflight = preflight::look(console, served, &parameters, &origin).await?;
     if let Some(seed) = seed {
         goes_on(console, seed, &mut preflight.topics)?;
     }
@@ -195,7 +196,20 @@ async fn begin(
         made_anew,
         act: Some(act),
     };
-    Ok(generation::record(&console.cluster, &console.producer, birth).await?)
+    let (id, origin) = (birth.id, birth.origin.clone());
+    let counts = generation::record(&console.cluster, &console.producer, birth).await?;
+    if counts.id != id {
+        let by = counts.act.as_ref().map(|act| format!(" by {}", act.who)).unwrap_or_default();
+        anyhow::ensure!(
+            counts.origin == origin,
+            "generation {} was begun meanwhile{by}, from {}, not from {origin}: nothing was changed here; go on with it \
+             without --from and --seed, or retire it first",
+            generation.0,
+            counts.origin
+        );
+        eprintln!("generation {} was begun meanwhile{by}: going on with it", generation.0);
+    }
+    Ok(counts)
 }
 
 /// Where the snapshot ends, the log must go on: the same topics, and no record between gone.

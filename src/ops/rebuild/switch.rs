@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use crate::{
     config::Config,
     decisions::{Act, Birth, Decision, Decisions},
@@ -56,6 +58,14 @@ struct Switch {
     faults: Vec<String>,
 }
 
+/// A switch that is made.
+struct Flipped {
+    /// How long the generation that was served was held still.
+    held: Duration,
+    /// Whether it goes on.
+    released: anyhow::Result<()>,
+}
+
 /// `rebuild promote`.
 pub async fn promote(config: Config, args: PromoteArgs) -> anyhow::Result<Outcome> {
     let console = Console::open(config)?;
@@ -71,7 +81,7 @@ pub async fn promote(config: Config, args: PromoteArgs) -> anyhow::Result<Outcom
     }
     let mut switch = Switch::new(&console, &decisions, &looked, from, to)?;
     switch.faults.extend(not_compared(&decisions, from, to));
-    switch.make(&console, &decisions, &args.consent, "promote").await
+    switch.make(&console, &args.consent, "promote").await
 }
 
 /// `rebuild rollback`.
@@ -84,9 +94,7 @@ pub async fn rollback(config: Config, args: RollbackArgs) -> anyhow::Result<Outc
     let Some((to, _, _)) = before else {
         anyhow::bail!("there is nothing to go back to: no switch to generation {} is recorded", from.0);
     };
-    Switch::new(&console, &decisions, &looked, from, *to)?
-        .make(&console, &decisions, &args.consent, "go back to")
-        .await
+    Switch::new(&console, &decisions, &looked, from, *to)?.make(&console, &args.consent, "go back to").await
 }
 
 fn served(looked: &Looked) -> anyhow::Result<Generation> {
@@ -156,13 +164,7 @@ impl Switch {
         Ok(Switch { from, to, same_log, follows: faults.is_empty(), faults })
     }
 
-    async fn make(
-        self,
-        console: &Console,
-        decisions: &Decisions,
-        consent: &Consent,
-        word: &str,
-    ) -> anyhow::Result<Outcome> {
+    async fn make(self, console: &Console, consent: &Consent, word: &str) -> anyhow::Result<Outcome> {
         let Switch { from: Generation(from), to: Generation(to), .. } = self;
         let overridden = consent.reason.as_ref().is_some_and(|reason| !reason.trim().is_empty());
         if !self.faults.is_empty() && !overridden {
@@ -184,26 +186,34 @@ impl Switch {
         }
         let act = consent.ask(&preview)?;
         // The question may have stood for long.
-        born(&console.decisions().await?, self.to)?;
-        let held = self.flip(console, decisions, &act).await?;
-        let (from, to) = (self.from, self.to);
-        console.record(&Decision::Promoted { from, to, act }).await?;
+        let decisions = &console.decisions().await?;
+        let faults = not_ready(console, decisions, &console.look().await?, born(decisions, self.to)?);
+        if let Some(new) = faults.iter().find(|fault| !self.faults.contains(fault)).filter(|_| self.follows) {
+            anyhow::bail!("generation {to} is not promoted, nothing was changed: by now, {new}");
+        }
+        let Flipped { held, released } = self.flip(console, decisions, &act).await?;
+        let promoted = Decision::Promoted { from: self.from, to: self.to, act };
+        console.record(&promoted).await.with_context(|| {
+            format!(
+                "readers are served generation {to}, but that is not recorded: `rebuild promote {to}` once more records it"
+            )
+        })?;
         println!(
-            "readers are served generation {}; generation {} was held still for {} ms, and is fed on until `rebuild retire {}`",
-            to.0,
-            from.0,
+            "readers are served generation {to}; generation {from} was held still for {} ms, and is fed on until `rebuild retire {from}`",
             held.as_millis(),
-            from.0
         );
+        released.with_context(|| {
+            format!("generation {from} stands still; it goes on by itself when the lease is over")
+        })?;
         Ok(Outcome::Well)
     }
 
-    /// Flips the pointer, if it still is what was seen; how long the served generation was held still.
-    async fn flip(&self, console: &Console, decisions: &Decisions, act: &Act) -> anyhow::Result<Duration> {
+    /// Flips the pointer, if it still is what was seen. An error says that it was not.
+    async fn flip(&self, console: &Console, decisions: &Decisions, act: &Act) -> anyhow::Result<Flipped> {
         let begun = Instant::now();
         if !(self.follows && self.same_log) {
             self.point(console, act).await?;
-            return Ok(Duration::ZERO);
+            return Ok(Flipped { held: Duration::ZERO, released: Ok(()) });
         }
         // Readers turn away from answers that are too old: half of that is what a switch may cost.
         let bound = Duration::from_millis(console.config.api.max_staleness_ms.div_euclid(2)).min(HOLD_MAX);
@@ -215,8 +225,7 @@ impl Switch {
         let flipped = self.flip_held(console, act, &hold, deadline).await;
         let released = hold.release().await;
         flipped?;
-        released?;
-        Ok(begun.elapsed())
+        Ok(Flipped { held: begun.elapsed(), released })
     }
 
     async fn flip_held(
@@ -262,7 +271,17 @@ impl Switch {
     /// The flip itself: another operator may have been first, or may have retired what readers are now pointed to.
     async fn point(&self, console: &Console, act: &Act) -> anyhow::Result<()> {
         self.point_only(console, act).await?;
-        if let Err(retired) = born(&console.decisions().await?, self.to) {
+        let decisions = match console.decisions().await {
+            Ok(decisions) => decisions,
+            Err(error) => {
+                let Generation(to) = self.to;
+                eprintln!(
+                    "whether generation {to} was retired meanwhile is not known, see `generations`: {error:#}"
+                );
+                return Ok(());
+            }
+        };
+        if let Err(retired) = born(&decisions, self.to) {
             let back = console.store.activate(Some(self.to), self.from).await;
             let served = if matches!(back, Ok(true)) {
                 "readers are served as before"

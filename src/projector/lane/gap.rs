@@ -69,6 +69,11 @@ impl Gap {
         Gap { missing, records, bytes }
     }
 
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether there is room for the record, which is kept then.
     pub(super) fn keep(&mut self, record: &Stored<'_>, read: &Result<Event, Rejection>) -> bool {
         let kept = Kept::new(record, read);

@@ -27,7 +27,7 @@ pub fn apply<'a>(
 ) -> Result<(Past, Option<&'a Patch>), Rejection> {
     let at = record_at(ground, record);
     let home = ground.home();
-    for patch in ground.decisions.patches_of(ground.partition, record.offset) {
+    for patch in ground.amendments.patches_of(ground.partition, record.offset) {
         let folded = match (&patch.remedy, read) {
             (Remedy::Retry, Ok(event)) => fold(cell, event, &at, home, ground.rules),
             (Remedy::Accept, Ok(event)) => fold_in(cell, event, &at, home, ground.rules, Manner::AsNew),

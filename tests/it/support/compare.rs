@@ -7,12 +7,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
+    sync::Arc,
     time::Duration,
 };
 
 use balance_projector::{
     config,
-    decisions::{Birth, Decisions, Remedy},
+    decisions::{Amendments, Birth, Decisions, Remedy},
     domain::{
         AccountId, Cell, Class, CustomerId, Event, Manner, Offset, PartitionId, RecordAt, Rejection, Rules,
         Subject, Time, Topic, fold_in, number_due, pass_over,
@@ -156,7 +157,7 @@ pub fn up_to_the_checkpoints(broker: &Broker, topics: &Topics, log: &Log, redis_
         letter.put_back(expected.dead_letters.get(at));
     }
     // Set aside before it was decided about: a straight fold knows of the decision when it meets the record.
-    let patches = self::decisions(broker, topics).patches;
+    let patches = &amendments(broker, topics).patches;
     letters.retain(|(id, offset), _| {
         expected.dead_letters.contains_key(&(*id, *offset)) || !patches.contains_key(&(*id, Offset(*offset)))
     });
@@ -176,7 +177,7 @@ pub fn generation_up_to_the_checkpoints(
     let contents = dump_of(redis_url, generation);
     let decisions = decisions(broker, topics);
     let birth = decisions.births.get(&generation).expect("the generation's birth is recorded");
-    let expected = straight(log, &contents, birth, &decisions);
+    let expected = straight(log, &contents, birth, &decisions.of(birth));
     same("cells", &expected.cells, &cells(&contents));
     same("who owes where", &expected_owing(&expected), &contents.owing);
     same("quarantines", &expected.quarantines, &contents.quarantines);
@@ -215,6 +216,12 @@ pub fn dump_of(redis_url: &str, generation: Generation) -> Contents {
         };
         scope.spawn(dump).join().expect("no panic").expect("the store's contents")
     })
+}
+
+/// What amends the log of the first generation.
+pub fn amendments(broker: &Broker, topics: &Topics) -> Arc<Amendments> {
+    let decisions = decisions(broker, topics);
+    decisions.of(&decisions.births[&GENERATION])
 }
 
 /// What the decisions topic says, parsed record by record.
@@ -265,9 +272,9 @@ impl SplitOffOwn for Vec<(String, Option<Vec<u8>>)> {
     }
 }
 
-fn straight(log: &Log, contents: &Contents, birth: &Birth, decisions: &Decisions) -> Expected {
+fn straight(log: &Log, contents: &Contents, birth: &Birth, amendments: &Amendments) -> Expected {
     let rules = &Rules::new(&birth.parameters).expect("the generation's parameters");
-    let law = Law { birth, rules, decisions };
+    let law = Law { birth, rules, amendments };
     let mut expected = Expected::default();
     for (id, records) in log.partitions() {
         let next =
@@ -366,10 +373,10 @@ impl Expected {
     ) -> Result<(), Rejection> {
         let key = subject.clone();
         let (read, at) = (law.decode(id, stored), record_at(id, stored));
-        let home = law.decisions.homes.get(subject).copied();
+        let home = law.amendments.homes.get(subject).copied();
         let mut cell = self.cells.remove(&key);
         let remedies =
-            law.decisions.patches.get(&(id, at.offset)).into_iter().flatten().map(|patch| &patch.remedy);
+            law.amendments.patches.get(&(id, at.offset)).into_iter().flatten().map(|patch| &patch.remedy);
         let as_it_stands = [&Remedy::Retry];
         let mut folded = Ok(());
         for remedy in remedies.chain(as_it_stands) {
@@ -434,7 +441,7 @@ impl Expected {
 struct Law<'a> {
     birth: &'a Birth,
     rules: &'a Rules,
-    decisions: &'a Decisions,
+    amendments: &'a Amendments,
 }
 
 impl Law<'_> {
