@@ -37,6 +37,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a follower makes sure that it still hears of new decisions, and how long the broker may take.
 const LOOKED_AFTER_EVERY: Duration = Duration::from_secs(10);
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// How long a follower waits behind an error of its client, and behind a record that it cannot read.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(2);
+const AFTER_A_RECORD: Duration = Duration::from_secs(1);
 
 /// A record of the decisions topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -430,11 +433,6 @@ impl Decisions {
         self.amendments.get(&birth.log()).cloned().unwrap_or_default()
     }
 
-    /// Whether a topic of a generation is to stand still.
-    pub fn is_paused(&self, generation: Generation, topic: Topic) -> bool {
-        !self.pauses(generation, topic).is_empty()
-    }
-
     /// Why a topic of a generation is to stand still: as a whole, or by itself.
     pub fn pauses(&self, generation: Generation, topic: Topic) -> Vec<&Pause> {
         [None, Some(topic)].into_iter().filter_map(|topic| self.paused.get(&(generation, topic))).collect()
@@ -494,7 +492,14 @@ pub fn follow(
                         if away.is_due() {
                             tracing::warn!(%error, "decisions are not followed");
                         }
-                        std::thread::sleep(Duration::from_secs(1));
+                        // A client keeps what it has to say of an outage: it must be heard out before records come again.
+                        let wait = match error {
+                            DecisionsError::Unanswered(_) => AFTER_AN_ERROR,
+                            DecisionsError::Unreadable { .. }
+                            | DecisionsError::Beheaded { .. }
+                            | DecisionsError::Missing { .. } => AFTER_A_RECORD,
+                        };
+                        std::thread::sleep(wait);
                     }
                 }
             }

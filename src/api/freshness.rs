@@ -6,8 +6,9 @@
 //!
 //! * A heartbeat is believed only when its number rose, within one claim, between two samples of this
 //!   process: what a first look finds may be of any age (an old dump, a dead projector).
-//! * It was written after the *earlier* of the two samples was asked for, so that is the instant from which
-//!   its age is counted: an answer never claims to be younger than it is.
+//! * A heartbeat may have been on its way for long. But an owner measures no age before the store has acknowledged
+//!   the heartbeat before, so its age is counted from a sample that did not show *that* one yet: an answer never claims
+//!   to be younger than it is.
 //! * Every generation that is fed is kept in view, not only the one that is served: a switch finds its
 //!   heartbeats believed already, and costs no answer.
 //! * Having been caught up stays a fact while the partition's offset and commit number do not fall. When
@@ -150,7 +151,23 @@ struct Seen {
 struct Beat {
     claim: u64,
     number: u64,
+    /// When the last sample that showed it was asked for.
     sampled: Instant,
+    /// When the last sample was asked for that showed an earlier one of this claim: it was written later.
+    not_yet: Option<Instant>,
+}
+
+impl Beat {
+    fn after(before: Option<Beat>, state: &PartitionState, asked: Instant) -> Beat {
+        let before = before.filter(|before| before.claim == state.claim && before.number <= state.beat);
+        let not_yet =
+            before.and_then(
+                |before| {
+                    if before.number == state.beat { before.not_yet } else { Some(before.sampled) }
+                },
+            );
+        Beat { claim: state.claim, number: state.beat, sampled: asked, not_yet }
+    }
 }
 
 /// Which partitions an answer rests on.
@@ -293,7 +310,8 @@ impl Freshness {
                 | StoreError::Unchained { .. }
                 | StoreError::Missing { .. }
                 | StoreError::Guarded { .. }
-                | StoreError::Transient { .. },
+                | StoreError::Transient { .. }
+                | StoreError::Broker { .. },
             ))
             | Err(_) => return,
         };
@@ -544,7 +562,7 @@ impl Seen {
             next: checkpoint.next,
             commit: checkpoint.commit,
             complete: checkpoint.complete,
-            beat: state.map(|state| Beat { claim: state.claim, number: state.beat, sampled: asked }),
+            beat: state.map(|state| Beat::after(before.and_then(|before| before.beat), state, asked)),
             caught_up: before
                 .filter(|before| !before.is_ahead_of(checkpoint.next, checkpoint.commit))
                 .and_then(|before| before.caught_up.max(before.believed(state))),
@@ -569,7 +587,10 @@ impl Seen {
         if state.claim != before.claim || state.beat <= before.number {
             return None;
         }
-        before.sampled.checked_sub(Duration::from_millis(state.caught_up_ms_ago?))
+        // The one before it, behind whose acknowledgement it was measured: that of the last sample, or one after it.
+        let adjacent = state.beat == before.number.saturating_add(1);
+        let measured_after = if adjacent { before.not_yet? } else { before.sampled };
+        measured_after.checked_sub(Duration::from_millis(state.caught_up_ms_ago?))
     }
 }
 
@@ -660,42 +681,63 @@ mod tests {
     fn a_heartbeat_is_believed_only_when_its_number_rose_within_one_claim() {
         let rows: &[(&str, &[Sample], Age)] = &[
             ("a first look finds anything", &[(5, 5, 1, 1, Some(0))], Err(Unavailable::Stale)),
-            ("it rose", &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(40))], Ok(1_040)),
+            (
+                "it rose by one, and may have been on its way when the one before was seen",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(40))],
+                Err(Unavailable::Stale),
+            ),
+            (
+                "the one before was not there a sample earlier",
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (5, 7, 1, 3, Some(40))],
+                Ok(2_040),
+            ),
+            (
+                "however long it was on its way",
+                &[
+                    (5, 5, 1, 1, Some(0)),
+                    (5, 6, 1, 2, Some(0)),
+                    (5, 6, 1, 2, Some(0)),
+                    (5, 6, 1, 2, Some(0)),
+                    (5, 7, 1, 3, Some(40)),
+                ],
+                Ok(4_040),
+            ),
+            ("one between was not seen", &[(5, 5, 1, 1, Some(0)), (5, 7, 1, 3, Some(40))], Ok(1_040)),
             ("it stands still", &[(5, 5, 1, 1, Some(0)), (5, 5, 1, 1, Some(0))], Err(Unavailable::Stale)),
             ("it fell", &[(5, 5, 1, 2, Some(0)), (5, 6, 1, 1, Some(0))], Err(Unavailable::Stale)),
-            ("another claim", &[(5, 5, 1, 1, Some(0)), (5, 6, 2, 2, Some(0))], Err(Unavailable::Stale)),
-            ("not caught up", &[(5, 5, 1, 1, None), (5, 6, 1, 2, None)], Err(Unavailable::Stale)),
+            ("another claim", &[(5, 5, 1, 1, Some(0)), (5, 6, 2, 3, Some(0))], Err(Unavailable::Stale)),
+            ("not caught up", &[(5, 5, 1, 1, None), (5, 6, 1, 3, None)], Err(Unavailable::Stale)),
             (
                 "a dead projector ages",
-                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (5, 6, 1, 2, Some(0)), (5, 6, 1, 2, Some(0))],
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 3, Some(0)), (5, 6, 1, 3, Some(0)), (5, 6, 1, 3, Some(0))],
                 Ok(3_000),
             ),
             (
                 "a hung broker ages",
-                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (5, 7, 1, 3, Some(1_000))],
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 3, Some(0)), (5, 7, 1, 5, Some(1_000))],
                 Ok(2_000),
             ),
             (
                 "a rebalance keeps what was true",
-                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (6, 7, 9, 1, None)],
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 3, Some(0)), (6, 7, 9, 1, None)],
                 Ok(2_000),
             ),
             (
                 "a lost suffix forgets it: the offset fell",
-                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (4, 7, 1, 3, Some(0))],
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 3, Some(0)), (4, 7, 1, 5, Some(0))],
                 Err(Unavailable::Stale),
             ),
             (
                 "a lost suffix forgets it: the commit number fell",
-                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(0)), (5, 5, 1, 3, Some(0))],
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 3, Some(0)), (5, 5, 1, 5, Some(0))],
                 Err(Unavailable::Stale),
             ),
             (
                 "older than allowed",
-                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(29_001))],
+                &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 3, Some(29_001))],
                 Err(Unavailable::Stale),
             ),
-            ("as old as allowed", &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 2, Some(29_000))], Ok(30_000)),
+            ("as old as allowed", &[(5, 5, 1, 1, Some(0)), (5, 6, 1, 3, Some(29_000))], Ok(30_000)),
         ];
         for (name, samples, expected) in rows {
             assert_eq!(after(samples), *expected, "{name}");
@@ -709,7 +751,7 @@ mod tests {
         let fault = StoreError::Transient { reason: "gone".to_owned() };
         let fresh = View::default()
             .advanced(&live(snapshot(5, 5), states(1, 1, Some(0))), start)
-            .advanced(&live(snapshot(5, 6), states(1, 2, Some(0))), start + second);
+            .advanced(&live(snapshot(5, 6), states(1, 3, Some(0))), start + second);
         let failed = fresh.without_beats(fault);
         assert_eq!(failed.reasons(MAX, start + second), ["the store did not answer: gone"]);
         let back = failed.advanced(&live(snapshot(5, 9), states(1, 5, Some(0))), start + 4 * second);
@@ -722,7 +764,7 @@ mod tests {
         let at = Instant::now() + Duration::from_secs(1_000);
         let view = View::default()
             .advanced(&live(snapshot(5, 5), states(1, 1, Some(0))), at)
-            .advanced(&live(snapshot(5, 6), states(1, 2, Some(0))), at);
+            .advanced(&live(snapshot(5, 6), states(1, 3, Some(0))), at);
         let check = |snapshot: &Snapshot, rests_on| view.staleness(snapshot, rests_on, MAX, at).err();
         let other = |change: &dyn Fn(&mut Snapshot)| {
             let mut snapshot = snapshot(5, 6);

@@ -18,6 +18,7 @@ use super::{
     reply::{self, Reply},
     settings::Settings,
 };
+use crate::config::ClientCertificates;
 
 /// Where it is served.
 pub const PATH: &str = "/openapi.json";
@@ -104,11 +105,20 @@ fn said(settings: &Settings) -> Result<[(&'static str, String); 7], serde_json::
         }
     };
     let certificates = match (settings.client_certificates, settings.match_organisation) {
-        (false, _) => CERTIFICATES,
-        (true, false) => "A connection needs a client's certificate of an authority that the bank names.",
-        (true, true) => {
+        (None, _) => CERTIFICATES,
+        (Some(ClientCertificates::Required), false) => {
+            "A connection needs a client's certificate of an authority that the bank names."
+        }
+        (Some(ClientCertificates::Required), true) => {
             "A connection needs a client's certificate of an authority that the bank names; its organisation is what \
              `TPP-Name` says."
+        }
+        (Some(ClientCertificates::Optional), false) => {
+            "A client may show a certificate of an authority that the bank names."
+        }
+        (Some(ClientCertificates::Optional), true) => {
+            "A client may show a certificate of an authority that the bank names; view two needs one, and its \
+             organisation is what `TPP-Name` says."
         }
     };
     Ok([
@@ -176,10 +186,25 @@ mod tests {
     fn who_wants_certificates_of_clients_says_so() {
         let mut config = Config::default();
         config.api.tls.client_ca_file = Some("ca.pem".into());
-        for (matches, says) in [(false, "that the bank names.\""), (true, "is what `TPP-Name` says.\"")] {
+        let (needs, may) = ("A connection needs a client's certificate", "A client may show a certificate");
+        let rows = [
+            (ClientCertificates::Required, false, needs, "that the bank names.\""),
+            (ClientCertificates::Required, true, needs, "names; its organisation is what `TPP-Name` says.\""),
+            (ClientCertificates::Optional, false, may, "that the bank names.\""),
+            (
+                ClientCertificates::Optional,
+                true,
+                may,
+                "names; view two needs one, and its organisation is what `TPP-Name` says.\"",
+            ),
+        ];
+        for (wanted, matches, begins, ends) in rows {
+            config.api.tls.client_certificates = wanted;
             config.api.tls.match_organisation = matches;
             let body = Document::of(&Settings::of(&config).unwrap()).unwrap().body;
-            assert!(!body.contains(CERTIFICATES) && body.contains(says), "{body}");
+            let found = [needs, may].map(|begin| body.contains(begin));
+            assert_eq!(found, [begins == needs, begins == may], "{wanted:?}: {body}");
+            assert!(!body.contains(CERTIFICATES) && body.contains(ends), "{wanted:?}, {matches}: {body}");
         }
     }
 

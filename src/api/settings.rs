@@ -57,8 +57,8 @@ pub struct Settings {
     pub(super) jwt: Option<JwtSettings>,
     pub(super) tls: Option<TlsSettings>,
     pub(super) match_organisation: bool,
-    /// Whether a connection needs a certificate of its client.
-    pub(super) client_certificates: bool,
+    /// Whether a connection needs a certificate of its client, or may do without; `None` where none is asked for.
+    pub(super) client_certificates: Option<ClientCertificates>,
     pub(super) credential_cache: Duration,
     pub(super) shutdown_max: Duration,
     pub(super) unattended_reads_max: u32,
@@ -164,7 +164,7 @@ impl Settings {
             jwt: JwtSettings::of(api)?,
             tls: TlsSettings::of(&api.tls)?,
             match_organisation: api.tls.match_organisation,
-            client_certificates: api.tls.client_ca_file.is_some(),
+            client_certificates: api.tls.client_ca_file.is_some().then_some(api.tls.client_certificates),
             credential_cache: Duration::from_millis(api.credential_cache_ms),
             shutdown_max: Duration::from_millis(api.shutdown_ms_max),
             unattended_reads_max: api.unattended_reads_max,

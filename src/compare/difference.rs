@@ -56,10 +56,13 @@ impl Kind {
         }
     }
 
+    fn all() -> impl Iterator<Item = Kind> {
+        Kind::OTHERS.into_iter().chain(Aspect::ALL.into_iter().map(Kind::Cell))
+    }
+
     /// The kind of a name.
     pub fn parse(name: &str) -> Option<Kind> {
-        let mut all = Kind::OTHERS.into_iter().chain(Aspect::ALL.into_iter().map(Kind::Cell));
-        all.find(|kind| kind.name() == name)
+        Kind::all().find(|kind| kind.name() == name)
     }
 }
 
@@ -163,7 +166,8 @@ impl Expected {
             let kind = match *kind {
                 "*" => None,
                 name => Some(Kind::parse(name).ok_or_else(|| {
-                    format!("line {number}: {name:?} is no kind of difference; those of the report are")
+                    let kinds = Kind::all().map(Kind::name).collect::<Vec<_>>().join(", ");
+                    format!("line {number}: {name:?} is no kind of difference; one of {kinds}, or *")
                 })?),
             };
             expected.insert(((*subject).to_owned(), (*id).to_owned(), kind));

@@ -33,6 +33,7 @@ const OWN_PROPERTIES: &[&str] = &[
     "partitioner",
     "request.required.acks",
     "retries",
+    "statistics.interval.ms",
     "transactional.id",
 ];
 

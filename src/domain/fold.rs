@@ -46,7 +46,7 @@ pub enum Outcome {
 pub enum Ignored {
     /// It lies below the cell's `applied`: folded before. The cell is unchanged altogether.
     Replayed,
-    /// A repeat with the same facts.
+    /// A repeat: its event, number, entry or payment is known already.
     Duplicate,
     /// A pending or released whose entry has ended, or a reversal of a payment already reversed.
     WithoutEffect,

@@ -83,7 +83,8 @@ async fn once(config: Config, args: Args) -> anyhow::Result<Outcome> {
         verdicts = audited => verdicts?,
         () = audit.stop.cancelled() => anyhow::bail!("the audit was stopped before its end: it says nothing"),
     };
-    let report = Report::new(audit.birth.generation, verdicts, begun.elapsed());
+    let named = verdicts.into_iter().map(|(id, verdict)| (audit.cluster.display(id), verdict)).collect();
+    let report = Report::new(audit.birth.generation, named, begun.elapsed());
     let text = if args.json { report.json()? } else { report.table() };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(if report.passes() { Outcome::Well } else { Outcome::NeedsPerson })

@@ -53,7 +53,7 @@ pub async fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&cases)?);
             } else {
-                print!("{}", table(&cases));
+                print!("{}", table(&cases, desk.cases.len().saturating_sub(cases.len())));
             }
         }
         Command::Show(args) => {
@@ -79,9 +79,12 @@ pub async fn run(config: Config, command: Command) -> anyhow::Result<Outcome> {
     Ok(Outcome::Well)
 }
 
-fn table(cases: &[&Case]) -> String {
+fn table(cases: &[&Case], others: usize) -> String {
     if cases.is_empty() {
-        return "nothing is on hold, and no dead letter waits for a decision\n".to_owned();
+        return match others {
+            0 => "nothing is on hold, and no dead letter waits for a decision\n".to_owned(),
+            others => format!("none of these; {others} of others: `dead-letters list`\n"),
+        };
     }
     let header =
         ["KEY", "RECORD", "CLASS", "WAITING", "SINCE", "FOR", "KEPT UNTIL", "WHY"].map(str::to_owned);

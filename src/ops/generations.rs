@@ -146,7 +146,11 @@ fn table(told: &[Told]) -> String {
     let rows = told.iter().map(|told| {
         let number = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
         let compared = told.compared.as_ref().map_or("-".to_owned(), |compared| {
-            format!("with {}: {} of {} differ", compared.with, compared.differences, compared.cells)
+            let expected = match compared.expected {
+                0 => String::new(),
+                expected => format!(", {expected} expected"),
+            };
+            format!("with {}: {} of {} differ{expected}", compared.with, compared.differences, compared.cells)
         });
         let mut notes = told.paused.iter().map(|paused| format!("paused: {paused}")).collect::<Vec<_>>();
         if told.halted > 0 {

@@ -25,7 +25,8 @@ pub mod hash_password;
 pub mod hold;
 pub mod letters;
 pub mod money;
-pub mod parts;
+mod partitions;
+mod parts;
 pub mod pause;
 pub mod project;
 pub mod publish;
@@ -57,6 +58,9 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
     Ok(config)
 }
 
+/// How long what is still running may take once a command or a role has ended.
+const LEFT_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Runs a role to its end, with its log and its traces, on so many threads; 0 takes as many as there are processors.
 pub fn role(
     log: &Log,
@@ -82,7 +86,11 @@ fn block_on_threads<T>(
     threads: usize,
     command: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    runtime(threads)?.block_on(command)
+    let runtime = runtime(threads)?;
+    let ended = runtime.block_on(command);
+    // What still waits for a broker or a disk by then waits for nobody.
+    runtime.shutdown_timeout(LEFT_MAX);
+    ended
 }
 
 /// An asynchronous runtime on so many threads; 0 takes as many as there are processors.

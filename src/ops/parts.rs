@@ -163,7 +163,12 @@ struct WriteSide(Arc<Standing>);
 
 impl Readiness for WriteSide {
     fn report(&self) -> Report {
-        Report { reasons: self.0.reasons(), notes: Vec::new() }
+        let reasons = self.0.reasons();
+        // Whoever reads here is answered from another generation, which has its own owners.
+        if self.0.is_unserved() && self.0.has_joined() {
+            return Report { reasons: Vec::new(), notes: reasons };
+        }
+        Report { reasons, notes: Vec::new() }
     }
 }
 

@@ -3,14 +3,16 @@
 //! Nothing is lost and nothing is wrong meanwhile: owners keep their partitions and beat on. Answers grow older, and
 //! past `api.max_staleness_ms` readers get 503.
 
+use std::fmt::Write as _;
+
 use super::{
     Outcome, UsageError,
     consent::Consent,
-    console::{Console, born},
+    console::{Console, because, born},
 };
 use crate::{
     config::Config,
-    decisions::{Decision, Decisions},
+    decisions::{Act, Decision, Decisions},
     domain::Topic,
     store::Generation,
 };
@@ -66,7 +68,18 @@ pub async fn resume(config: Config, args: Args) -> anyhow::Result<Outcome> {
     if !resumes {
         anyhow::bail!("{what} is not paused; nothing was changed");
     }
-    let act = args.consent.ask(&format!("resume {what}: it is folded on from where it stands"))?;
+    let mut preview = format!("resume {what}: it is folded on from where it stands");
+    for ((_, part), pause) in decisions
+        .paused
+        .iter()
+        .filter(|((paused, part), _)| *paused == generation && (topic.is_none() || *part == topic))
+    {
+        let part = self::what(&console, generation, *part);
+        let Act { who, at, .. } = &pause.act;
+        let _infallible =
+            write!(preview, "\n  {part} was paused by {who} at {:.0}{}", at.0, because(&pause.act));
+    }
+    let act = args.consent.ask(&preview)?;
     console.record(&Decision::Resumed { generation, topic, of: None, act }).await?;
     println!("{what} goes on");
     Ok(Outcome::Well)

@@ -50,11 +50,11 @@ pub struct Args {
     /// Every key on hold.
     #[arg(long, conflicts_with_all = ["key", "class", "at", "halted"])]
     pub all: bool,
-    /// The dead letter at this place; the only way to settle one that names nobody.
+    /// The dead letter at this place. One that names nobody is settled so, or with the others of its --class, by --skip.
     #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", conflicts_with_all = ["key", "class", "halted", "topic"])]
     pub at: Option<String>,
     /// Nothing but this: lets a partition go on that halted for too many dead letters in a minute.
-    #[arg(long, value_name = "TOPIC/PARTITION", conflicts_with_all = ["key", "class", "skip", "replace", "accept", "topic"])]
+    #[arg(long, value_name = "TOPIC/PARTITION", conflicts_with_all = ["key", "class", "skip", "replace", "accept", "preview", "topic"])]
     pub halted: Option<String>,
     /// Pass over the record; its number is used up. Needs --reason.
     #[arg(long)]
@@ -221,13 +221,13 @@ fn left_out(gone: &[&Case]) -> String {
 
 /// The cases that the command line names, or why there is nothing to decide.
 fn chosen<'a>(desk: &'a Desk, args: &Args, remedy: &Remedy) -> anyhow::Result<Vec<&'a Case>> {
-    let cases: Vec<&Case> = match &args.at {
-        Some(place) => {
-            let at = desk.place(place)?;
-            desk.cases.iter().filter(|case| case.at == at).collect()
-        }
-        // Whom a key names is asked for by its place alone.
-        None => desk.select(&args.filter)?.into_iter().filter(|case| case.subject.is_some()).collect(),
+    let cases: Vec<&Case> = if let Some(place) = &args.at {
+        let at = desk.place(place)?;
+        desk.cases.iter().filter(|case| case.at == at).collect()
+    } else {
+        // Those that name nobody can only be settled, and only where they are meant: by their place or their class.
+        let settles = matches!(remedy, Remedy::Skip) && args.filter.class.is_some();
+        desk.select(&args.filter)?.into_iter().filter(|case| settles || case.subject.is_some()).collect()
     };
     if cases.is_empty() {
         let what = match (&args.at, &args.filter.key, args.filter.class) {

@@ -96,7 +96,7 @@ impl Session<'_> {
             // Says nothing of the log: the consumer is not where it was sent.
             let reason =
                 format!("the client was sent to {}@{} and reads {}", self.id, last.offset, record.offset);
-            return Err(StoreError::Transient { reason }.into());
+            return Err(StoreError::Broker { reason }.into());
         }
         let same = record.offset == last.offset && self.identity(record) == last;
         if same {
@@ -228,7 +228,8 @@ impl Session<'_> {
         }
         let decided = subject.filter(|_| self.redrives.is_patched(record.offset));
         let folded = match (reading, decided) {
-            (Reading::Waits, _) => Ok(()),
+            // It waits no more than it did when it was lined up: never so, and to pass over it would lose it.
+            (Reading::Waits, _) => Err(Unfolded::Lost),
             (Reading::Rejected(rejection), None) => Err(rejection.clone().into()),
             (Reading::Rejected(rejection), Some(subject)) => {
                 self.fold_decided(record, subject, &Err(rejection.clone()), counts)

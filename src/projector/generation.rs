@@ -166,6 +166,10 @@ fn followed(decisions: &Decisions, configured: Generation) -> Result<Generation,
     })
 }
 
+fn listed(types: &[String]) -> String {
+    if types.is_empty() { "none".to_owned() } else { types.join(" ") }
+}
+
 /// A process whose settings are not those that the generation was born with may not feed it.
 pub fn check_pinned(
     cluster: &Cluster,
@@ -180,7 +184,7 @@ pub fn check_pinned(
         ("zone", born.zone.clone(), ours.zone.clone()),
         ("wire.event_window", born.event_window.to_string(), ours.event_window.to_string()),
         ("wire.value_bytes_max", born.value_bytes_max.to_string(), ours.value_bytes_max.to_string()),
-        ("wire.types_ignored", born.types_ignored.join(" "), ours.types_ignored.join(" ")),
+        ("wire.types_ignored", listed(&born.types_ignored), listed(&ours.types_ignored)),
         ("wire.depth_max", born.depth_max.to_string(), ours.depth_max.to_string()),
     ];
     for (what, born, found) in pairs {

@@ -107,7 +107,7 @@ impl Metrics {
             drop(self.dead_letters.get_or_create(&OfClass { class }));
             drop(self.dead_letters_without_key.get_or_create(&OfClass { class }));
         }
-        for reason in ["fenced", "unchained", "missing", "guarded", "transient", "corrupt"] {
+        for reason in ["fenced", "unchained", "missing", "guarded", "transient", "broker", "corrupt"] {
             drop(self.refused.get_or_create(&OfReason { reason }));
         }
         for reason in ["duplicate", "without-effect", "replayed", "type", "waiting"] {

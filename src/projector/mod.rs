@@ -18,15 +18,17 @@ mod redrive;
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hasher,
+    panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use rdkafka::error::KafkaError;
 use siphasher::sip::SipHasher13;
@@ -56,6 +58,8 @@ use crate::{
 
 const STORE_CHECK_EVERY: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Refusals that go on for so long are told; a rebalance or a blink of the store is over by then.
+const REFUSED_MAX: Duration = Duration::from_secs(5);
 const PUT_RIGHT: &str = "put right what is said of the store: it goes on by itself; where keys were evicted, give it \
                          memory and empty it, or rebuild";
 /// How long the consumer may be in no group while brokers answer: after an outage it is back within seconds.
@@ -85,9 +89,22 @@ struct Shared {
     budget: Budget,
     standing: Arc<Standing>,
     instance: String,
+    /// Ends the write side.
+    stop: CancellationToken,
+    /// Why it ended though nobody told it to.
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Shared {
+    /// Ends the write side with an error: a part of it is gone that nobody would miss otherwise.
+    fn give_up(&self, why: String) {
+        if !self.stop.is_cancelled() {
+            tracing::error!(why, "the write side ends");
+            drop(self.failure.set(why));
+            self.stop.cancel();
+        }
+    }
+
     /// What operators decided about the log that is folded, as far as it is known by now.
     fn amendments(&self) -> Arc<Amendments> {
         self.decisions.borrow().of(&self.birth)
@@ -99,12 +116,12 @@ impl Shared {
         let decisions = tokio::task::spawn_blocking(move || decisions::read(&cluster)).await;
         let decisions = match decisions {
             Ok(Ok(decisions)) => decisions,
-            Ok(Err(error)) => return Err(StoreError::Transient { reason: error.to_string() }),
-            Err(error) => return Err(StoreError::Transient { reason: error.to_string() }),
+            Ok(Err(error)) => return Err(StoreError::Broker { reason: error.to_string() }),
+            Err(error) => return Err(StoreError::Broker { reason: error.to_string() }),
         };
         if decisions.retired.contains_key(&self.generation) {
             let reason = format!("generation {} is retired", self.generation.0);
-            return Err(StoreError::Transient { reason });
+            return Err(StoreError::Broker { reason });
         }
         self.store.trust(self.generation).await?;
         give_birth(self.store.as_ref(), &decisions).await?;
@@ -113,7 +130,7 @@ impl Shared {
         let mut followed = self.decisions.clone();
         let caught_up = followed.wait_for(|known| known.of(&self.birth).homes.len() >= recorded);
         if !matches!(tokio::time::timeout(FOLLOWED_MAX, caught_up).await, Ok(Ok(_))) {
-            return Err(StoreError::Transient {
+            return Err(StoreError::Broker {
                 reason: "the decisions are not followed to their end".to_owned(),
             });
         }
@@ -123,7 +140,7 @@ impl Shared {
                  with `rebuild start --generation {0} --seed FILE`",
                 self.generation.0
             );
-            return Err(StoreError::Transient { reason });
+            return Err(StoreError::Broker { reason });
         }
         Ok(())
     }
@@ -138,7 +155,8 @@ impl Shared {
             self.unanswered.end();
         } else if self.unanswered.is_due() {
             // A client that lost all its brokers may not find back.
-            self.inquirer.store(Arc::new(self.cluster.inquirer("read_uncommitted")?));
+            let before = self.inquirer.swap(Arc::new(self.cluster.inquirer("read_uncommitted")?));
+            crate::source::discard(before);
         }
         answer
     }
@@ -166,7 +184,11 @@ impl Shared {
 pub struct Standing {
     metrics: Metrics,
     owned: Mutex<BTreeMap<PartitionId, (bool, PartitionState)>>,
+    /// Partitions of which nothing is folded, since when, and why.
+    refused: Mutex<BTreeMap<PartitionId, (Instant, String)>>,
     joined: AtomicBool,
+    /// Readers are served another generation than the one that is fed.
+    unserved: AtomicBool,
     /// What it waits for, and why that does not come.
     waits: ArcSwapOption<String>,
 }
@@ -176,8 +198,10 @@ impl Standing {
     pub fn new(registry: &mut Registry) -> Self {
         Standing {
             metrics: Metrics::new(registry),
-            owned: Mutex::new(BTreeMap::new()),
+            owned: Mutex::default(),
+            refused: Mutex::default(),
             joined: AtomicBool::new(false),
+            unserved: AtomicBool::new(false),
             waits: ArcSwapOption::empty(),
         }
     }
@@ -187,9 +211,24 @@ impl Standing {
         self.owned().insert(id, (complete, state));
     }
 
+    fn refused(&self, id: PartitionId, why: &StoreError) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.entry(id).or_insert_with(|| (Instant::now(), String::new())).1 = why.to_string();
+    }
+
+    fn goes_well(&self, id: PartitionId) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
     fn forget(&self, id: PartitionId) {
         self.metrics.forget(id);
         self.owned().remove(&id);
+        self.goes_well(id);
+    }
+
+    /// Whether readers are served another generation, as far as is known: how this one stands keeps nobody waiting.
+    pub fn is_unserved(&self) -> bool {
+        self.unserved.load(Ordering::Relaxed)
     }
 
     fn owned(&self) -> std::sync::MutexGuard<'_, BTreeMap<PartitionId, (bool, PartitionState)>> {
@@ -220,7 +259,11 @@ impl Standing {
             (None, false) => Some(format!("{id} has not reached the log's end since its birth")),
             (None, true) => None,
         };
-        self.owned().iter().filter_map(of).collect()
+        let mut reasons: Vec<String> = self.owned().iter().filter_map(of).collect();
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let long = refused.iter().filter(|(_, (since, _))| since.elapsed() > REFUSED_MAX);
+        reasons.extend(long.map(|(id, (_, why))| format!("{id} is not folded: {why}")));
+        reasons
     }
 }
 
@@ -297,6 +340,8 @@ pub async fn start(
         budget: Budget::new(config.projector.cache_bytes_max),
         standing: Arc::clone(&standing),
         instance,
+        stop: stop.clone(),
+        failure: Arc::default(),
     });
     let supervisor = Arc::new(Supervisor {
         shared: Arc::clone(&shared),
@@ -311,7 +356,8 @@ pub async fn start(
     let thread = poller::spawn(&cluster, supervisor, bounds, shared.watched.clone(), prepared, stop.clone())?;
     tokio::spawn(watch_store(Arc::clone(&shared), stop.clone()));
     standing.joined.store(true, Ordering::Relaxed);
-    Ok(Projector { generation, stop, thread, retired })
+    let failure = Arc::clone(&shared.failure);
+    Ok(Projector { generation, stop, thread, retired, failure })
 }
 
 /// A running write side.
@@ -320,6 +366,7 @@ pub struct Projector {
     stop: CancellationToken,
     thread: std::thread::JoinHandle<Result<(), KafkaError>>,
     retired: Arc<AtomicBool>,
+    failure: Arc<OnceLock<String>>,
 }
 
 /// Why a write side has stopped in order.
@@ -335,7 +382,7 @@ impl Projector {
     /// Waits for `shutdown`, then stops in order: no more polling, what is in flight is finished, partitions
     /// are released. So too when the generation is retired. An error where the consumer cannot go on.
     pub async fn until(self, shutdown: CancellationToken) -> anyhow::Result<Stopped> {
-        let Projector { generation, stop, thread, retired } = self;
+        let Projector { generation, stop, thread, retired, failure } = self;
         let joined = tokio::task::spawn_blocking(move || thread.join());
         tokio::pin!(joined);
         let ended = tokio::select! {
@@ -347,7 +394,12 @@ impl Projector {
         };
         stop.cancel();
         match ended? {
-            Ok(result) => result.context("the consumer cannot go on")?,
+            Ok(result) => {
+                result.context("the consumer cannot go on")?;
+                if let Some(why) = failure.get() {
+                    anyhow::bail!("{why}");
+                }
+            }
             Err(_) => anyhow::bail!("the polling thread panicked"),
         }
         Ok(if retired.load(Ordering::Relaxed) { Stopped::Retired(generation) } else { Stopped::Told })
@@ -474,7 +526,11 @@ async fn watch_store(shared: Arc<Shared>, stop: CancellationToken) {
         let known = Arc::clone(&shared.decisions.borrow());
         let looked = async {
             shared.store.trust(shared.generation).await?;
-            point_to_what_is_fed(shared.store.as_ref(), &known).await
+            point_to_what_is_fed(shared.store.as_ref(), &known).await?;
+            let served = shared.store.active().await?;
+            let other = served.is_some_and(|served| served != shared.generation);
+            shared.standing.unserved.store(other, Ordering::Relaxed);
+            Ok(())
         };
         match looked.await {
             Ok(()) => {
@@ -507,7 +563,12 @@ impl Owner for Supervisor {
         }
         let stop = CancellationToken::new();
         let task = partition::own(Arc::clone(&self.shared), id, batches, progress, stop.clone());
-        let task = self.runtime.spawn(task);
+        let shared = Arc::clone(&self.shared);
+        let task = self.runtime.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                shared.give_up(format!("the owner of {id} panicked"));
+            }
+        });
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         owners.insert(id, (stop, task));
         self.shared.count_owned(owners.len());

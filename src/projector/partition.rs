@@ -39,6 +39,8 @@ pub(super) mod tests;
 use gathering::Gathering;
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
+/// A claim that lasted so long was no failure, whatever ended it.
+const WENT_WELL: Duration = Duration::from_secs(3);
 /// About what a cell takes in a commit; more makes room for itself.
 const CELL_BYTES: usize = 512;
 /// What the cells of one commit weigh, about: where windows are full, fewer go out at once, for what is in flight is held
@@ -71,7 +73,7 @@ pub(super) async fn own(
                     session.gathering.goes_out_soon();
                 }
                 let ended = session.run(&mut batches, &stop).await;
-                if session.acknowledged_any {
+                if session.goes_well() {
                     away.end();
                     backoff_ms = BACKOFF_MS.0;
                 }
@@ -87,8 +89,10 @@ pub(super) async fn own(
             Ended::Suspect => tracing::warn!(partition = %id, "looking at the log again"),
             Ended::Refused(error) => {
                 shared.standing.metrics.refused(remedy(&error));
+                shared.standing.refused(id, &error);
                 // A store that is away refuses each try; the others come one at a time.
-                if !matches!(error, StoreError::Transient { .. }) || away.is_due() {
+                let away_again = matches!(error, StoreError::Transient { .. } | StoreError::Broker { .. });
+                if !away_again || away.is_due() {
                     tracing::warn!(partition = %id, remedy = remedy(&error), %error, "refused");
                 }
                 let wait = match error {
@@ -96,7 +100,7 @@ pub(super) async fn own(
                     StoreError::Unchained { .. }
                     | StoreError::Missing { .. }
                     | StoreError::Guarded { .. } => Duration::from_millis(BACKOFF_MS.0),
-                    StoreError::Transient { .. } | StoreError::Corrupt { .. } => {
+                    StoreError::Transient { .. } | StoreError::Broker { .. } | StoreError::Corrupt { .. } => {
                         backoff_ms = backoff_ms.saturating_mul(2).min(BACKOFF_MS.1);
                         Duration::from_millis(backoff_ms)
                     }
@@ -143,6 +147,7 @@ fn remedy(error: &StoreError) -> &'static str {
         StoreError::Missing { .. } => "missing",
         StoreError::Guarded { .. } => "guarded",
         StoreError::Transient { .. } => "transient",
+        StoreError::Broker { .. } => "broker",
         StoreError::Corrupt { .. } => "corrupt",
     }
 }
@@ -198,7 +203,8 @@ pub(super) struct Session<'a> {
     sent: Position,
     /// What the last commit acknowledged left behind.
     pub(super) acknowledged: Position,
-    acknowledged_any: bool,
+    /// When and where the claim began.
+    claimed: (Instant, Offset),
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Position, StoreError>>>,
     pub(super) cache: Cache,
     part: Part<'a>,
@@ -236,6 +242,8 @@ struct Beat {
     claim: u64,
     number: u64,
     due: bool,
+    /// The commit of the last one. No age is measured before it is acknowledged: readers count on that.
+    commit: u64,
 }
 
 impl<'a> Session<'a> {
@@ -248,7 +256,7 @@ impl<'a> Session<'a> {
             claim: shared.next_claim(),
             sent: claimed.position,
             acknowledged: claimed.position,
-            acknowledged_any: false,
+            claimed: (Instant::now(), checkpoint.next),
             in_flight: FuturesOrdered::new(),
             cache: Cache::default(),
             part: shared.budget.part(),
@@ -270,13 +278,20 @@ impl<'a> Session<'a> {
             paused: None,
             pauses: Pauses::default(),
             suspect_round: shared.suspects(),
-            beat: Beat { claim: rand::random(), number: 0, due: true },
+            beat: Beat { claim: rand::random(), number: 0, due: true, commit: 0 },
             traced: traces::records(
                 &shared.cluster.settings().group,
                 shared.cluster.topic_name(id.topic),
                 id.partition,
             ),
         }
+    }
+
+    /// Whether this claim brought anything. That a heartbeat was acknowledged says little: what is refused each time may
+    /// come behind it.
+    fn goes_well(&self) -> bool {
+        let (began, at) = self.claimed;
+        self.acknowledged.checkpoint.next > at || began.elapsed() > WENT_WELL
     }
 
     async fn run(&mut self, batches: &mut Receiver, stop: &CancellationToken) -> Ended {
@@ -322,6 +337,8 @@ impl<'a> Session<'a> {
                     let waits = !self.pending.is_empty() || self.next > self.sent.checkpoint.next;
                     if waits && !self.gathers() {
                         self.send().await?;
+                    } else if self.beat_is_due() {
+                        self.beat().await;
                     }
                 }
                 _ = ticks.tick() => {
@@ -345,12 +362,18 @@ impl<'a> Session<'a> {
                 }
                 changed = watched.changed() => {
                     // Without its watcher the process has nothing to say about freshness.
-                    if changed.is_err() { stop.cancelled().await; }
+                    if changed.is_err() {
+                        self.shared.give_up("the log's ends are watched no more".to_owned());
+                        stop.cancelled().await;
+                    }
                     let watched = watched.borrow_and_update().clone();
                     self.watch(&watched);
                 }
                 changed = decisions.changed() => {
-                    if changed.is_err() { stop.cancelled().await; }
+                    if changed.is_err() {
+                        self.shared.give_up("decisions are followed no more".to_owned());
+                        stop.cancelled().await;
+                    }
                     self.obey_pauses().await?;
                     if self.learn() {
                         tracing::info!(partition = %self.id, "an operator lets it go on");
@@ -391,7 +414,7 @@ impl<'a> Session<'a> {
 
     /// Checks that the log still holds what the checkpoint needs; the offset to read from.
     async fn look_at_the_log(&mut self) -> Result<Offset, Interrupt> {
-        let (low, high) = self.shared.watermarks(self.id).await.map_err(|error| StoreError::Transient {
+        let (low, high) = self.shared.watermarks(self.id).await.map_err(|error| StoreError::Broker {
             reason: format!("the broker did not name the watermarks of {}: {error}", self.id),
         })?;
         let partition = self.shared.cluster.display(self.id);
@@ -486,6 +509,10 @@ impl<'a> Session<'a> {
             return;
         }
         self.shared.standing.metrics.lag(self.id, end.offset.0.saturating_sub(self.next.0).max(0));
+        // Where the log was cut, one that is not reached any more must not stand before those that are.
+        while self.ends.back().is_some_and(|(_, before)| *before > end.offset) {
+            self.ends.pop_back();
+        }
         self.ends.push_back((end.asked, end.offset));
         // A bound, not a rule: an older sample says less than a newer one that is reached.
         if self.ends.len() > 240 {
@@ -544,7 +571,9 @@ impl<'a> Session<'a> {
 
     fn acknowledge(&mut self, position: Position) {
         self.acknowledged = position;
-        self.acknowledged_any = true;
+        if self.goes_well() {
+            self.shared.standing.goes_well(self.id);
+        }
         self.progress.acknowledged(position.checkpoint.next);
         self.shared.standing.metrics.committed(self.id.topic);
     }
@@ -553,7 +582,7 @@ impl<'a> Session<'a> {
     /// a crash after the commit would lose them.
     pub(super) async fn send(&mut self) -> Result<(), StoreError> {
         let mut pending = std::mem::take(&mut self.pending);
-        if pending.is_empty() && self.next == self.sent.checkpoint.next && !self.beat.due {
+        if pending.is_empty() && self.next == self.sent.checkpoint.next && !self.beat_is_due() {
             return Ok(());
         }
         if !pending.dead_letters.is_empty() {
@@ -561,7 +590,7 @@ impl<'a> Session<'a> {
             self.settle().await?;
         }
         for delivery in futures::future::join_all(pending.dead_letters.drain(..)).await {
-            delivery.map_err(|error| StoreError::Transient {
+            delivery.map_err(|error| StoreError::Broker {
                 reason: format!("a dead letter or a home of {} was not acknowledged: {error}", self.id),
             })?;
         }
@@ -571,7 +600,7 @@ impl<'a> Session<'a> {
         self.write_ahead(&mut pending).await?;
         let to = Checkpoint { next: self.next, last: self.last, ..self.sent.checkpoint.with_next_commit() };
         let to = self.catch_up(to);
-        let state = std::mem::take(&mut self.beat.due).then(|| self.state(to));
+        let state = self.beat_is_due().then(|| self.state(to));
         let mut commit = self.commit_to(to, &pending.cells, pending.owing);
         commit.quarantines = pending.quarantines.into_values().collect();
         commit.state = state;
@@ -587,11 +616,17 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    fn beat_is_due(&self) -> bool {
+        self.beat.due && self.beat.commit <= self.acknowledged.checkpoint.commit
+    }
+
     /// A heartbeat alone: what is folded stays.
     async fn beat(&mut self) {
+        if !self.beat_is_due() {
+            return;
+        }
         let to = self.sent.checkpoint.with_next_commit();
         let mut commit = self.commit_to(to, &[], Vec::new());
-        self.beat.due = false;
         commit.state = Some(self.state(to));
         self.put_in_flight(commit, None).await;
     }
@@ -672,6 +707,7 @@ impl<'a> Session<'a> {
 
     fn state(&mut self, to: Checkpoint) -> PartitionState {
         self.beat.number = self.beat.number.saturating_add(1);
+        (self.beat.due, self.beat.commit) = (false, to.commit);
         let waiting = self.quarantined.values().fold(0_u64, |sum, q| sum.saturating_add(q.waiting));
         let quarantined_keys = u64::try_from(self.quarantined.len()).unwrap_or(u64::MAX);
         let state = PartitionState {

@@ -88,7 +88,7 @@ impl Session<'_> {
             waiting: 0,
             heals: false,
         };
-        let (customers, unless_changed) = self.who_is_told(subject, rejection.class == Class::Moved).await?;
+        let (customers, unless_changed) = self.who_is_told(subject, true).await?;
         self.quarantined.insert(subject.clone(), quarantine.clone());
         self.watch_gap(subject, rejection.class, event);
         let write = QuarantineWrite {

@@ -223,7 +223,14 @@ pub enum StoreError {
         /// What the client said, without keys and values.
         reason: String,
     },
-    /// Not a database that keeps what it acknowledged, or not what this program wrote: halt.
+    /// What a commit rests on besides the store was not had from Kafka. Retry from the checkpoint, with backoff.
+    #[error("{reason}")]
+    Broker {
+        /// What was asked for, and what the client said.
+        reason: String,
+    },
+    /// Not a database that keeps what it acknowledged, or not what this program wrote: halt where that is seen of the store
+    /// as a whole, else retry with backoff.
     #[error("{reason}")]
     Corrupt {
         /// What is wrong, and the remedy.

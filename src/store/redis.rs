@@ -111,8 +111,8 @@ impl RedisStore {
         let told = bulk(self.writer.call(&info).await?)?.ok_or_else(unexpected)?;
         let told = String::from_utf8(told).map_err(|_| unexpected())?;
         let calls = |command: &str| {
-            let line = told.lines().find_map(|line| line.strip_prefix(command)?.strip_prefix(":calls="));
-            line.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or_default()
+            let calls = info_field(&told, command).and_then(|told| told.strip_prefix("calls="));
+            calls.and_then(|calls| calls.split(',').next()?.parse::<u64>().ok()).unwrap_or_default()
         };
         Ok(calls("cmdstat_evalsha_ro").saturating_add(calls("cmdstat_exec")))
     }
@@ -549,6 +549,11 @@ fn generation(value: Value) -> Result<Option<Generation>, StoreError> {
 
 fn position(value: Value) -> Result<Option<Position>, StoreError> {
     bulk(value)?.map(|bytes| Position::from_bytes(&bytes).ok_or_else(unexpected)).transpose()
+}
+
+/// A field of what `INFO` told.
+fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// The positions of a generation, by partition.

@@ -187,7 +187,7 @@ fn an_audit_that_could_not_run_says_so_and_does_not_pass() {
     let (status, report) = audit(&topics, &redis, &[]);
     assert_eq!((status, &report["verdict"]), (Some(1), &json!("could not run")), "{report:#}");
     let verdicts: Vec<_> = report["partitions"].as_array().unwrap().iter().collect();
-    let named = format!("ledger/{partition}");
+    let named = format!("{}/{partition}", topics.ledger);
     let cut = verdicts.iter().find(|p| p["partition"] == named.as_str()).unwrap();
     assert_eq!(cut["verdict"], "could not run");
     assert!(cut["reason"].as_str().unwrap().contains("the records are gone"), "{cut}");

@@ -768,7 +768,7 @@ impl<'a> World<'a> {
             Err(StoreError::Missing { .. }) => "missing",
             Err(StoreError::Guarded { .. }) => "guarded",
             Err(StoreError::Corrupt { .. }) => "stopped",
-            Err(StoreError::Transient { reason }) => panic!("{reason}"),
+            Err(StoreError::Transient { reason } | StoreError::Broker { reason }) => panic!("{reason}"),
         });
         if told.is_ok() {
             self.remember();

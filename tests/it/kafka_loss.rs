@@ -360,6 +360,50 @@ fn a_topic_made_anew_is_served_by_a_rebuild_without_a_restart_of_readers() {
     assert!(rebuild.stop().success());
 }
 
+/// What the old topic said is gone for good: who has no beginning in the new one is not served as if that were all.
+#[test]
+fn from_where_a_topic_made_anew_starts_subjects_without_a_beginning_are_incomplete() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let product = Product::start("run", &topics, &redis.url(), &settings());
+    book(broker, &topics, 0, 0..10);
+    product.ready();
+    compare::whole(broker, &topics, &redis.url());
+    make_anew(broker, &topics, 4);
+    let producer = Producer::new(broker, Partitioner::Java);
+    producer.put(&events::opened(&topics, "account-1", &["CZK"], None));
+    producer.put(&events::booked(&topics, "account-1", "e1", "7", None));
+    let partition = format!("{}/0", topics.ledger);
+    product.halts(&topics, &redis.url(), &[&partition, "made anew"]);
+    let told = |words: &[&str]| product::command(&topics, &redis.url(), words);
+    for (number, reason) in [("2", "made anew"), ("3", "once more")] {
+        let start = ["rebuild", "start", "--from", "log-start", "--generation", number];
+        let start = [&start[..], &["--yes", "--as", "jana", "--reason", reason]].concat();
+        let rebuild = Product::start_with(&start, &topics, &redis.url(), &settings());
+        let promote = ["rebuild", "promote", number, "--yes", "--as", "jana", "--reason", reason];
+        eventually(WITHIN, || {
+            let log = rebuild.process.log();
+            if log.contains(&format!("generation {number} is complete")) { Ok(()) } else { Err(log) }
+        });
+        let promoted = told(&promote);
+        assert!(promoted.status.success(), "{promoted:?}");
+        eventually(WITHIN, || {
+            let answer = http::account(product.views, "account-1").map_err(|error| error.to_string())?;
+            let generation = answer.header("Projection-Generation").map(str::to_owned);
+            if answer.status == 200 && generation.as_deref() == Some(number) {
+                Ok(())
+            } else {
+                Err(format!("{answer:?}"))
+            }
+        });
+        assert_eq!(value(&product, "account-1").as_deref(), Some("7.00"));
+        let answer = http::account(product.views, "account-0").expect("an answer");
+        assert_eq!(answer.status, 503, "generation {number}: {answer:?}");
+        assert!(rebuild.stop().success());
+    }
+}
+
 /// Deletes the ledger topic and makes it anew with these many records of other entries.
 fn make_anew(broker: &Broker, topics: &Topics, records: u32) {
     broker.delete_topic(&topics.ledger);

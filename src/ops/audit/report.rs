@@ -9,7 +9,6 @@ use crate::{
         audit::Audited,
         difference::{Difference, Tally},
     },
-    domain::PartitionId,
     ops::compared::{self, Sides},
     store::Generation,
 };
@@ -26,7 +25,8 @@ pub enum Verdict {
 /// The whole.
 pub struct Report {
     generation: Generation,
-    verdicts: Vec<(PartitionId, Verdict)>,
+    /// By the partitions' names.
+    verdicts: Vec<(String, Verdict)>,
     took: Duration,
 }
 
@@ -35,7 +35,7 @@ pub const SIDES: Sides<'static> = Sides { left: "projection", right: "log" };
 
 impl Report {
     /// Of these partitions.
-    pub fn new(generation: Generation, verdicts: Vec<(PartitionId, Verdict)>, took: Duration) -> Self {
+    pub fn new(generation: Generation, verdicts: Vec<(String, Verdict)>, took: Duration) -> Self {
         Report { generation, verdicts, took }
     }
 
@@ -83,7 +83,7 @@ impl Report {
             .iter()
             .map(|(partition, verdict)| match verdict {
                 Verdict::Ran(Audited { cut, records, folding, passes, tally, undecided }) => json!({
-                    "partition": partition.to_string(),
+                    "partition": partition,
                     "verdict": told(tally),
                     "cut": cut,
                     "records": records,
@@ -95,7 +95,7 @@ impl Report {
                     "decisions_not_applied": undecided,
                 }),
                 Verdict::NotRun(reason) => json!({
-                    "partition": partition.to_string(),
+                    "partition": partition,
                     "verdict": "could not run",
                     "reason": reason,
                 }),
@@ -125,13 +125,13 @@ impl Report {
                         keys => format!("; {keys} on hold, decided about and not folded again yet"),
                     };
                     format!(
-                        "{partition:<12} {:<9} up to offset {cut}: {} subjects from {records} records{again}{}{undecided}",
+                        "{partition:<17} {:<9} up to offset {cut}: {} subjects from {records} records{again}{}{undecided}",
                         told(tally),
                         tally.cells,
                         compared::kinds_told(tally),
                     )
                 }
-                Verdict::NotRun(reason) => format!("{partition:<12} could not run: {reason}"),
+                Verdict::NotRun(reason) => format!("{partition:<17} could not run: {reason}"),
             };
             text.push_str(&line);
             text.push('\n');

@@ -369,7 +369,9 @@ fn told(step: &Step<'_, '_>) -> (&'static str, String) {
                 };
                 ("applied", note)
             }
-            Outcome::Ignored(Ignored::Duplicate) => ("duplicate", "a repeat with the same facts".to_owned()),
+            Outcome::Ignored(Ignored::Duplicate) => {
+                ("duplicate", "a repeat: its event id, number, entry or payment is known already".to_owned())
+            }
             Outcome::Ignored(Ignored::WithoutEffect) => {
                 ("without-effect", "its entry or payment has ended".to_owned())
             }

@@ -150,6 +150,7 @@ impl Run<'_> {
     async fn whole(&self, decisions: &Decisions, tally: Tally) -> anyhow::Result<Tally> {
         let law = Law::new(self.candidate, decisions)?;
         self.is_complete().await?;
+        self.is_fed().await?;
         self.is_near().await?;
         let shutdown = parts::shutdown()?;
         let mut hold = Some(self.hold(decisions).await?);
@@ -185,6 +186,27 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The one that it is compared with must reach where the candidate will stand.
+    async fn is_fed(&self) -> anyhow::Result<()> {
+        let Generation(live) = self.live.generation;
+        let mut alone = None;
+        // In the midst of a rebalance a partition may be nobody's.
+        for _ in 0..LOOKS_MAX {
+            let looked = self.console.look().await?;
+            let lives =
+                |(id, _): &(PartitionId, Offset)| looked.beating.contains(&(self.live.generation, *id));
+            alone = self.live.starts().into_iter().find(|start| !lives(start));
+            if alone.is_none() {
+                return Ok(());
+            }
+        }
+        let named = alone.map(|(id, _)| self.console.cluster.display(id)).unwrap_or_default();
+        anyhow::bail!(
+            "{named} of generation {live} has no living owner: start a `project` with `generation = {live}`, or \
+             `rebuild start --generation {live}`"
+        )
     }
 
     /// What the candidate lacks is kept in memory: where that is much, it must be on its way.

@@ -1,7 +1,12 @@
 //! What is looked at before a generation begins: whether the log still holds all of it, how long it will take, and
 //! whether the store has room.
 
-use std::{collections::BTreeMap, fmt::Write as _, ops::ControlFlow, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    ops::ControlFlow,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
@@ -41,12 +46,17 @@ struct Stretch {
     id: PartitionId,
     low: Offset,
     high: Offset,
+    /// What lay before its first record is gone, though that has offset 0: the topic was made anew.
+    made_anew: bool,
+    /// Since when the generation that is served knows it, where it knows less than all.
+    known_since: Option<Time>,
 }
 
 /// Looks; an error names every reason why the generation may not begin.
 pub(super) async fn look(
     console: &Console,
     served: Option<&Birth>,
+    anew: &BTreeSet<Topic>,
     parameters: &Parameters,
     origin: &Origin,
 ) -> anyhow::Result<Preflight> {
@@ -71,7 +81,11 @@ pub(super) async fn look(
                 ));
             }
         }
-        stretches.extend(of_topic);
+        let made_anew = anew.contains(&topic);
+        stretches.extend(of_topic.into_iter().map(|stretch| {
+            let known_since = served.and_then(|served| served.cut(stretch.id)).filter(|_| !made_anew);
+            Stretch { made_anew, known_since, ..stretch }
+        }));
     }
     if matches!(origin, Origin::Beginning) {
         for stretch in stretches.iter().filter(|stretch| stretch.low.0 > 0) {
@@ -168,7 +182,13 @@ fn partitions(
         let id = PartitionId { topic, partition };
         let ends = crate::source::watermarks(cluster, inquirer, id, Duration::from_secs(10));
         let (low, high) = ends.with_context(|| format!("the ends of {}", cluster.display(id)))?;
-        stretches.push(Stretch { id, low: Offset(low), high: Offset(high) });
+        stretches.push(Stretch {
+            id,
+            low: Offset(low),
+            high: Offset(high),
+            made_anew: false,
+            known_since: None,
+        });
     }
     Ok(stretches)
 }
@@ -231,8 +251,8 @@ fn beginnings(
 
 /// Since when a partition is known, where its head is gone.
 fn cut(scan: &Scan, stretch: &Stretch) -> anyhow::Result<Option<Time>> {
-    if stretch.low.0 == 0 {
-        return Ok(None);
+    if stretch.low.0 == 0 && !stretch.made_anew {
+        return Ok(stretch.known_since);
     }
     let mut first = None;
     let stable = scan.bounds(stretch.id)?.1;

@@ -19,7 +19,7 @@ use crate::{
     },
     projector::{Standing, generation},
     snapshot::{self, Imported, Opened},
-    source::topics,
+    source::{scan::Scan, topics},
     store::{Generation, WriteStore as _},
     telemetry,
 };
@@ -155,7 +155,7 @@ fn choose(
     let birth = born(decisions, chosen).with_context(|| format!("the next free number is {}", next.0))?;
     if let Some(asked) = asked.filter(|asked| *asked != birth.origin) {
         let message = format!(
-            "generation {} began from {}, not from {asked}: go on without --from, or retire it first",
+            "generation {} began from {}, not from {asked}: go on without --from and --seed, or retire it first",
             chosen.0, birth.origin
         );
         return Err(UsageError(message).into());
@@ -177,14 +177,14 @@ async fn begin(
         // With the same key of fingerprints, equal histories give equal bytes.
         parameters = Parameters { fingerprint_key: known.parameters.fingerprint_key, ..parameters };
     }
-    let mut preflight = preflight::look(console, served, &parameters, &origin).await?;
-    if let Some(seed) = seed {
-        goes_on(console, seed, &mut preflight.topics)?;
-    }
-    let made_anew = match served {
-        Some(served) => anew::made_anew(console, decisions, served).await?,
-        None => 0,
+    let anew = match served {
+        Some(served) => anew::look(console, decisions, served).await?,
+        None => anew::Anew::default(),
     };
+    let mut preflight = preflight::look(console, served, &anew.topics, &parameters, &origin).await?;
+    if let Some(seed) = seed {
+        tokio::task::block_in_place(|| goes_on(console, seed, &mut preflight.topics))?;
+    }
     let act = consent.ask(&preflight.tell(generation, served.map(|served| served.generation), &origin))?;
     let birth = Birth {
         id: Uuid::new_v4(),
@@ -193,7 +193,7 @@ async fn begin(
         parameters,
         active: served.is_none(),
         origin,
-        made_anew,
+        made_anew: anew.times,
         act: Some(act),
     };
     let (id, origin) = (birth.id, birth.origin.clone());
@@ -221,6 +221,7 @@ fn goes_on(
     let counts: Vec<_> = topics.iter().map(|(topic, now)| (*topic, now.starts.len())).collect();
     generation::check_pinned(&console.cluster, &seed.head.birth, &console.config.parameters(), &counts)
         .context("the snapshot does not fit this deployment; nothing was changed")?;
+    let scan = Scan::new(&console.cluster).context("kafka settings")?;
     for (id, next) in seed.starts() {
         let place = usize::try_from(id.partition).ok();
         let topic = topics.get_mut(&id.topic);
@@ -230,6 +231,12 @@ fn goes_on(
         anyhow::ensure!(
             *low <= next,
             "the snapshot ends at {named}@{next}, the log begins at offset {low}: the records between are gone; nothing was changed"
+        );
+        let (_, end) = scan.bounds(id).context("the log cannot be read")?;
+        anyhow::ensure!(
+            next <= end,
+            "the snapshot ends at {named}@{next}, the log at offset {end}: it lost records, or the topic was made anew; nothing \
+             was changed; `rebuild start --from log-start` begins from what it holds"
         );
         *low = next;
     }

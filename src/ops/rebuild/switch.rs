@@ -11,12 +11,13 @@ use anyhow::Context as _;
 use crate::{
     config::Config,
     decisions::{Act, Birth, Decision, Decisions},
-    domain::{Offset, PartitionId},
+    domain::{Offset, PartitionId, Topic},
     ops::{
         Outcome,
         consent::Consent,
         console::{Console, Looked, because, born},
         hold::{Hold, Lease},
+        partitions::said_once,
     },
     store::{Generation, WriteStore as _},
 };
@@ -139,8 +140,12 @@ async fn promoted_already(
 }
 
 fn not_compared(decisions: &Decisions, from: Generation, to: Generation) -> Option<String> {
-    let compared = decisions.comparisons.get(&to).filter(|comparison| comparison.with == from);
-    match compared {
+    let between = |candidate, with| {
+        decisions.comparisons.get(&candidate).filter(move |comparison| comparison.with == with)
+    };
+    // Either may have been the one that was held still.
+    let clean = between(from, to).filter(|comparison| comparison.differences == 0);
+    match between(to, from).filter(|compared| compared.differences == 0).or(clean).or(between(to, from)) {
         None => Some(format!("it was not compared with generation {}: `rebuild compare`", from.0)),
         Some(comparison) if comparison.differences > 0 => Some(format!(
             "the comparison of {:.0} found {} differences in {} cells",
@@ -169,7 +174,7 @@ impl Switch {
         let overridden = consent.reason.as_ref().is_some_and(|reason| !reason.trim().is_empty());
         if !self.faults.is_empty() && !overridden {
             anyhow::bail!(
-                "generation {to} is not promoted, nothing was changed:\n  {}\n--reason TEXT does it nevertheless, and is recorded",
+                "readers are not pointed to generation {to}, nothing was changed:\n  {}\n--reason TEXT does it nevertheless, and is recorded",
                 self.faults.join("\n  ")
             );
         }
@@ -187,9 +192,11 @@ impl Switch {
         let act = consent.ask(&preview)?;
         // The question may have stood for long.
         let decisions = &console.decisions().await?;
-        let faults = not_ready(console, decisions, &console.look().await?, born(decisions, self.to)?);
-        if let Some(new) = faults.iter().find(|fault| !self.faults.contains(fault)).filter(|_| self.follows) {
-            anyhow::bail!("generation {to} is not promoted, nothing was changed: by now, {new}");
+        let candidate = born(decisions, self.to)?;
+        if let Some(paused) = paused(console, decisions, candidate).first().filter(|_| self.follows) {
+            anyhow::bail!(
+                "readers are not pointed to generation {to}, nothing was changed: by now, {paused}"
+            );
         }
         let Flipped { held, released } = self.flip(console, decisions, &act).await?;
         let promoted = Decision::Promoted { from: self.from, to: self.to, act };
@@ -304,9 +311,10 @@ impl Switch {
             return Ok(());
         }
         flipped?;
-        let now = now.map_or("none".to_owned(), |now| now.0.to_string());
         let decisions = console.decisions().await?;
-        let by = decisions.switched.as_ref().filter(|(_, _, other)| other != act);
+        // Who was first may not have recorded it yet.
+        let by = decisions.switched.as_ref().filter(|(_, to, other)| Some(*to) == now && other != act);
+        let now = now.map_or("none".to_owned(), |now| now.0.to_string());
         let by = by.map(|(_, _, act)| format!(", as {} decided at {:.0}{}", act.who, act.at.0, because(act)));
         anyhow::bail!(
             "another operator was first: readers are served generation {now}{}; nothing was changed here",
@@ -318,7 +326,7 @@ impl Switch {
 /// Why readers could not be served it at once; empty where they could.
 fn not_ready(console: &Console, decisions: &Decisions, looked: &Looked, birth: &Birth) -> Vec<String> {
     let generation = birth.generation;
-    let mut faults = Vec::new();
+    let mut said = Vec::new();
     let Some(fed) = looked.fed(generation) else {
         return vec!["the store knows nothing of it: is `rebuild start` running?".to_owned()];
     };
@@ -339,20 +347,31 @@ fn not_ready(console: &Console, decisions: &Decisions, looked: &Looked, birth: &
             (Some(_), Some(state)) if state.paused.is_some() && lives => {
                 state.paused.as_ref().map(|paused| format!("is {paused}"))
             }
-            (Some(_), _) if !lives => Some("has no living owner".to_owned()),
+            (Some(_), _) if !lives => {
+                Some(format!("has no living owner: `rebuild start --generation {}` feeds it", generation.0))
+            }
             (Some(_), state) => {
                 let behind = state.and_then(|state| state.caught_up_ms_ago).is_none_or(|ms| ms > max_ms);
                 behind.then(|| "has not caught up with the log".to_owned())
             }
         };
-        faults.extend(fault.map(|fault| format!("{} {fault}", of(&id))));
+        said.extend(fault.map(|fault| (of(&id), fault)));
     }
-    for topic in birth.topics.keys().filter(|topic| decisions.is_paused(generation, **topic)) {
-        let name = console.cluster.topic_name(*topic);
-        let lasting = decisions.pauses(generation, *topic).iter().any(|pause| pause.lease_ms.is_none());
-        if lasting && !faults.iter().any(|fault| fault.contains("is paused")) {
-            faults.push(format!("{name} is paused: `resume --generation {}`", generation.0));
-        }
+    let mut faults = said_once(&said);
+    if !faults.iter().any(|fault| fault.contains("is paused")) {
+        faults.extend(paused(console, decisions, birth));
     }
     faults
+}
+
+/// What operators have paused until further notice, whether its owners have heard of it or not.
+fn paused(console: &Console, decisions: &Decisions, birth: &Birth) -> Vec<String> {
+    let generation = birth.generation;
+    let lasting =
+        |topic: &&Topic| decisions.pauses(generation, **topic).iter().any(|pause| pause.lease_ms.is_none());
+    let told = |topic: &Topic| {
+        let name = console.cluster.topic_name(*topic);
+        format!("{name} is paused: `resume --generation {}`", generation.0)
+    };
+    birth.topics.keys().filter(lasting).map(told).collect()
 }

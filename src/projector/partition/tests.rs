@@ -76,6 +76,8 @@ impl Ground {
             claims: 0.into(),
             standing: Arc::new(Standing::new(&mut prometheus_client::registry::Registry::default())),
             instance: "alone".to_owned(),
+            stop: tokio_util::sync::CancellationToken::new(),
+            failure: Arc::default(),
         });
         (shared, polling)
     }

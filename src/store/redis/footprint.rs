@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{RedisStore, bulk, scan::Scan};
+use super::{RedisStore, bulk, info_field, scan::Scan};
 use crate::store::{
     Generation, StoreError,
     keys::{Keys, Name},
@@ -32,8 +32,7 @@ impl RedisStore {
         let info = bulk(self.writer.call(&info).await?)?.unwrap_or_default();
         let info = String::from_utf8_lossy(&info).into_owned();
         let field = |name: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or_default()
+            info_field(&info, name).and_then(|value| value.parse::<u64>().ok()).unwrap_or_default()
         };
         let used_bytes = field("used_memory");
         let data = used_bytes.saturating_sub(field("used_memory_startup"));

@@ -16,7 +16,7 @@ use redis::{
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    Code,
+    Code, info_field,
     target::{Target, Undialled},
 };
 use crate::{config, store::StoreError};
@@ -202,8 +202,8 @@ impl Link {
         load.cmd("INFO").arg("server");
         let said: Vec<String> = load.query_async(&mut connection).await?;
         let info = said.last().map(String::as_str).unwrap_or_default();
-        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
-        Ok((connection, run.trim().to_owned()))
+        let run = info_field(info, "run_id").unwrap_or_default();
+        Ok((connection, run.to_owned()))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{RedisStore, bulk, fields, generation, link::Link, unexpected};
+use super::{RedisStore, bulk, fields, generation, info_field, link::Link, unexpected};
 use crate::store::{Generation, StoreError, keys};
 
 /// Fields of the note: `run:<id>` → how often keys had been evicted in that run of a server when that was last seen.
@@ -62,12 +62,7 @@ fn has_risen(before: Option<u64>, now: u64, holds_ours: bool) -> bool {
 
 impl Server {
     fn read(info: &str) -> Server {
-        let field = |name: &str| {
-            info.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .unwrap_or_default()
-                .trim()
-        };
+        let field = |name: &str| info_field(info, name).unwrap_or_default();
         let version = field("redis_version");
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         let fault = if major.is_none_or(|major| major < 7) {

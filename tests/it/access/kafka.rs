@@ -339,6 +339,45 @@ fn the_write_side_works_by_tls_and_sasl_with_the_documented_permissions() {
     let needless: Vec<_> = granted.difference(&used).collect();
     assert!(needless.is_empty(), "a permission is needless: {needless:#?}");
 
+    // A dead letter that may not be written stops its partition, which says so, and goes on once it may.
+    let project = Product::start("project", &secured, &server.url(), &settings_of("project", &password));
+    eventually(Duration::from_secs(60), || {
+        let told = http::get(project.admin, "/readyz", &[]).map_err(|error| error.to_string())?;
+        if told.status == 200 { Ok(()) } else { Err(told.body) }
+    });
+    let address = broker.address();
+    let may_write = |change: &str| {
+        let whose = ["--allow-principal", "User:project", "--operation", "Write"];
+        let of = ["--topic", &topics.dead_letters, "--bootstrap-server", &address, change, "--force"];
+        tool("org.apache.kafka.tools.AclCommand", &[&whose[..], &of].concat());
+    };
+    may_write("--remove");
+    producer.put(&Outgoing {
+        topic: topics.ledger.clone(),
+        partition: Some(0),
+        key: Some(b"key-2".to_vec()),
+        value: Some(b"nonsense".to_vec()),
+        ..Outgoing::default()
+    });
+    eventually(Duration::from_secs(60), || {
+        let told = http::get(project.admin, "/readyz", &[]).map_err(|error| error.to_string())?;
+        let says = ["ledger/0 is not folded: a dead letter", "was not acknowledged"];
+        if told.status == 503 && says.iter().all(|says| told.body.contains(says)) {
+            Ok(())
+        } else {
+            Err(told.body)
+        }
+    });
+    let written = || oracle::read(broker, &topics.dead_letters, 1).remove(0).len();
+    let before = written();
+    may_write("--add");
+    eventually(Duration::from_secs(60), || {
+        let told = http::get(project.admin, "/readyz", &[]).map_err(|error| error.to_string())?;
+        let now = written();
+        if told.status == 200 && now > before { Ok(()) } else { Err(format!("{now}: {}", told.body)) }
+    });
+    assert!(project.stop().success());
+
     // Who lacks one is told so, and does not wait for another answer.
     fails("publisher", &password, &["project"], &format!("denies topic {}", topics.decisions));
 }

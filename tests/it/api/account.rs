@@ -86,6 +86,7 @@ async fn what_is_refused_and_in_which_order() {
         balance("PRCD", "0.00", "EUR", "CRDT", "2018-01-01T00:00:00.0Z"),
         balance("PRCD", "1500", "JPY", "CRDT", "2018-02-01T10:00:00.25Z"),
     ]);
+    let longest: &'static str = "x".repeat(60).leak();
     let long: &'static str = "x".repeat(61).leak();
     let absent = "/my/accounts/A2/balance";
 
@@ -159,6 +160,7 @@ async fn what_is_refused_and_in_which_order() {
         ("no request id", "GET", SEED, &[Without("X-Request-ID")], 400, id_missing),
         ("two request ids", "GET", SEED, &[And("X-Request-ID", REQUEST_ID)], 400, id_invalid),
         ("an empty request id", "GET", SEED, &[Instead("X-Request-ID", "")], 400, id_invalid),
+        ("a request id of 60 characters", "GET", SEED, &[Instead("X-Request-ID", longest)], 200, SEED_BODY),
         ("a request id that is too long", "GET", SEED, &[Instead("X-Request-ID", long)], 400, id_invalid),
         ("a request id that is not ASCII", "GET", SEED, &[Instead("X-Request-ID", "ž")], 400, id_invalid),
         ("no name", "GET", SEED, &[Without("TPP-Name")], 400, name_missing),
@@ -306,7 +308,7 @@ async fn what_is_refused_and_in_which_order() {
         let kept = if *status == 200 { "private, no-cache" } else { "no-store" };
         assert_eq!(answer.header("cache-control"), Some(kept), "{name}");
         let mut ids = headers.iter().filter(|(n, _)| *n == "X-Request-ID").map(|(_, value)| *value);
-        let echoed = ids.next().filter(|id| ids.next().is_none() && *id == REQUEST_ID);
+        let echoed = ids.next().filter(|id| ids.next().is_none() && [REQUEST_ID, longest].contains(id));
         assert_eq!(answer.header("x-request-id"), echoed, "{name}");
     }
 }
@@ -380,6 +382,41 @@ async fn the_configured_types_are_served_in_their_order() {
 }
 
 #[tokio::test]
+async fn balances_are_grouped_by_currency_and_within_one_in_the_order_of_their_types() {
+    let world = with_seed().await;
+    let mut config = config();
+    config.api.balance_types = vec![BalanceType::Prcd, BalanceType::Clav, BalanceType::Itbd];
+    let (served, _beating) = served(&world, &config).await;
+    let answer = ask(&served, "/my/accounts/A1/balance").await;
+    let expected = balances(&[
+        balance("PRCD", "0.00", "EUR", "CRDT", "2018-01-01T00:00:00.0Z"),
+        balance("CLAV", "0.00", "EUR", "CRDT", "2018-01-01T00:00:00.0Z"),
+        balance("ITBD", "0.00", "EUR", "CRDT", "2018-01-01T00:00:00.0Z"),
+        balance("PRCD", "1500", "JPY", "CRDT", "2018-02-01T10:00:00.25Z"),
+        balance("CLAV", "1500", "JPY", "CRDT", "2018-02-01T10:00:00.25Z"),
+        balance("ITBD", "1500", "JPY", "CRDT", "2018-02-01T10:00:00.25Z"),
+    ]);
+    assert_eq!((answer.status, answer.body), (200, expected));
+}
+
+#[tokio::test]
+async fn a_credit_line_that_is_not_included_is_told_as_stated() {
+    let world = World::born().await;
+    world.ledger(0, "A1", "2018-01-01T00:00:00Z", opened(&["EUR"], None)).await;
+    world.ledger(0, "A1", "2018-01-02T00:00:00Z", credit_line("EUR", "50", false)).await;
+    world.ledger(0, "A1", "2018-01-03T10:00:00Z", booked("E1", "-20", "EUR", "2018-01-03", None)).await;
+    let mut config = config();
+    config.api.balance_types = vec![BalanceType::Prcd, BalanceType::Clav];
+    let (served, _beating) = served(&world, &config).await;
+    let answer = ask(&served, "/my/accounts/A1/balance").await;
+    let line = r#""creditLine":{"included":false,"amount":{"value":50.00,"currency":"EUR"}},"amount""#;
+    // It adds nothing to what is available either.
+    let rows = ["PRCD", "CLAV"].map(|code| balance(code, "20.00", "EUR", "DBIT", "2018-01-03T10:00:00.0Z"));
+    let expected = balances(&rows.map(|row| row.replacen(r#""amount""#, line, 1)));
+    assert_eq!((answer.status, answer.body), (200, expected));
+}
+
+#[tokio::test]
 async fn days_that_are_no_longer_told_apart_are_refused() {
     let world = World::born().await;
     world.ledger(0, "A1", "2019-01-01T00:00:00Z", opened(&["EUR", "CZK"], None)).await;
@@ -397,6 +434,34 @@ async fn days_that_are_no_longer_told_apart_are_refused() {
     );
     assert_eq!(ask(&served, "/my/accounts/A1/balance?currency=XYZ").await.status, 400, "400 before 503");
     assert_eq!(ask(&served, "/my/accounts/A1/balance?currency=CZK").await.status, 200, "another currency");
+
+    // What is not told uses up no read without the user; with none left, that is told first.
+    let (merged, told) = ("/my/accounts/A1/balance?currency=EUR", "/my/accounts/A1/balance?currency=CZK");
+    let unattended = changed(ACCOUNT_HEADERS, &[Instead("User-Involved", "false")]);
+    let steps = [(merged, 503); 5].into_iter().chain([(told, 200); 4]).chain([(told, 429), (merged, 429)]);
+    for (n, (path, status)) in steps.enumerate() {
+        assert_eq!(get(served.at, path, &unattended).await.status, status, "read {n} of {path}");
+    }
+
+    // And so is a rate that is used up.
+    let mut config = config();
+    config.api.provider_requests_per_second = 1;
+    config.api.provider_requests_burst = 1;
+    let limited = Served::start(world.store.clone(), &config).await.ready().await;
+    let mut asked = 0;
+    let refused = loop {
+        let answer = ask(&limited, merged).await;
+        if answer.status != 503 {
+            break answer;
+        }
+        asked += 1;
+        assert!(asked < 50, "fifty at once and no limit");
+    };
+    assert_eq!(
+        (refused.status, refused.body.as_str(), refused.header("retry-after")),
+        (429, r#"{"errors":[{"error":"TOO_MANY_REQUESTS"}]}"#, Some("1"))
+    );
+    assert!(asked > 0, "the first has a token");
 }
 
 #[tokio::test]

@@ -330,6 +330,93 @@ fn each_balance_rests_on_its_days_and_tells_its_newest_time() {
 }
 
 #[test]
+fn what_is_available_is_as_new_as_the_newest_event_of_its_currency() {
+    let first = || vec![event(1, opened(&["CZK", "EUR"], ""))];
+    let pending_euro = || vec![event(1, pending("e1", "-1 EUR"))];
+    let opening = |n: u64| event(n, stated(Itbd, "5 CZK", NOON, ""));
+    // In crowns, and in euros.
+    let rows: Vec<(&str, Vec<Event>, Event, &str, &str)> = vec![
+        (
+            "a booking",
+            first(),
+            event(9, booked("e1", "10 CZK", DATE)),
+            "10.0 2026-03-10T10:00:09Z",
+            "0.0 2026-03-10T10:00:01Z",
+        ),
+        ("an opening statement", first(), opening(9), "5.0 2026-03-10T10:00:09Z", "0.0 2026-03-10T10:00:01Z"),
+        (
+            "a statement after the opening is none of them",
+            vec![opening(1)],
+            opening(9),
+            "5.0 2026-03-10T10:00:01Z",
+            "not held",
+        ),
+        (
+            "a pending entry",
+            first(),
+            event(9, pending("e1", "-1 CZK")),
+            "-1.0 2026-03-10T10:00:09Z",
+            "0.0 2026-03-10T10:00:01Z",
+        ),
+        (
+            "a pending entry that takes the place of one in another currency",
+            pending_euro(),
+            event(9, pending("e1", "-1 CZK")),
+            "-1.0 2026-03-10T10:00:09Z",
+            "0.0 2026-03-10T10:00:09Z",
+        ),
+        (
+            "a booking that ends a pending entry in another currency",
+            pending_euro(),
+            event(9, booked("e1", "-1 CZK", DATE)),
+            "-1.0 2026-03-10T10:00:09Z",
+            "0.0 2026-03-10T10:00:09Z",
+        ),
+        (
+            "a release that ends a pending entry",
+            pending_euro(),
+            event(9, released("e1")),
+            "not held",
+            "0.0 2026-03-10T10:00:09Z",
+        ),
+        (
+            "a release of nothing is of no currency",
+            first(),
+            event(9, released("e1")),
+            "0.0 2026-03-10T10:00:01Z",
+            "0.0 2026-03-10T10:00:01Z",
+        ),
+        (
+            "a credit line",
+            first(),
+            event(9, line("5 CZK", true)),
+            "5.0 2026-03-10T10:00:09Z",
+            "0.0 2026-03-10T10:00:01Z",
+        ),
+        (
+            "an account opened again, in one of its currencies",
+            then(first(), [event(2, closed())]),
+            event(9, opened(&["CZK"], "")),
+            "0.0 2026-03-10T10:00:09Z",
+            "0.0 2026-03-10T10:00:01Z",
+        ),
+        (
+            "the newest by its time, not the last",
+            vec![event(9, booked("e1", "10 CZK", DATE))],
+            event(1, line("5 CZK", false)),
+            "10.0 2026-03-10T10:00:09Z",
+            "not held",
+        ),
+    ];
+    for (sentence, history, last, crowns, euros) in rows {
+        let mut log = Log::of(&history);
+        log.takes(&last);
+        assert_eq!(log.figure_of("CZK", Clav, DATE), crowns, "{sentence}");
+        assert_eq!(log.figure_of("EUR", Clav, DATE), euros, "{sentence}");
+    }
+}
+
+#[test]
 fn dates_are_told_apart_from_seven_days_before_the_newest_event_in_the_zone() {
     let booking = |n: u64, date: &str| event(n, booked(&format!("e{n}"), "1 CZK", date));
     let mut log = Log::of(&[
@@ -351,6 +438,22 @@ fn dates_are_told_apart_from_seven_days_before_the_newest_event_in_the_zone() {
     log.takes(&event(7, closed()).at("2026-01-01T12:00:00Z"));
     assert_eq!(log.amount_of("CZK", Prcd, "2026-03-03"), "3.0");
     assert_eq!(log.amount_of("CZK", Prcd, "2026-03-04"), "4.0");
+}
+
+#[test]
+fn an_old_date_in_an_event_that_is_not_the_newest_is_merged_at_once() {
+    let mut log = Log::of(&[
+        event(2, booked("e1", "1 CZK", "2026-03-10")),
+        event(1, booked("e2", "2 CZK", "2026-02-01")),
+    ]);
+    // The newest event is of 10 March, so the 3rd is the first day that is told apart.
+    assert_eq!(log.figure_of("CZK", Prcd, "2026-02-01"), "days merged");
+    assert_eq!(log.figure_of("CZK", Prcd, "2026-02-02"), "2.0 2026-03-10T10:00:01Z");
+    assert_eq!(log.figure_of("CZK", Prcd, "2026-03-11"), "3.0 2026-03-10T10:00:02Z");
+    let effect = log.takes(&event(3, stated(Clbd, "0 CZK", "2026-01-31T12:00:00Z", "")));
+    assert_eq!(effect.compared, Some(Compared::Counted), "what was booked by then is not known");
+    let effect = log.takes(&event(4, stated(Clbd, "2 CZK", "2026-02-01T12:00:00Z", "")));
+    assert_eq!(effect.compared, Some(Compared::Agrees));
 }
 
 #[test]

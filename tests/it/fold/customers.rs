@@ -96,6 +96,51 @@ fn where_all_remembered_payments_are_reversed_and_more_are_forgotten_the_last_is
 }
 
 #[test]
+fn the_last_32_settled_tell_repeats_whatever_their_day() {
+    let late = |from: u64, to: u64| {
+        (from..=to).map(|n| event(n, settled(&format!("p{n}"), "1", "2026-03-01"))).collect::<Vec<_>>()
+    };
+    let old = |n: u64| event(n, settled("old", "5", "2020-01-01"));
+    // The 32 latest by day are others: this one is forgotten among them at once.
+    let past = || then(late(1, 32), [old(33)]);
+    let taken_back = || then(past(), [event(34, reversed("old"))]);
+    check(vec![
+        ("settled again, same facts", past(), old(99), DUPLICATE),
+        ("settled again, other facts", past(), event(99, settled("old", "6", "2020-01-01")), CONFLICT),
+        ("reversed", past(), event(99, reversed("old")), APPLIED),
+        ("reversed twice", taken_back(), event(99, reversed("old")), WITHOUT_EFFECT),
+        ("settled again after its reversal", taken_back(), old(99), DUPLICATE),
+        (
+            "reversed before it is settled and once more",
+            then(late(1, 32), [event(33, reversed("old")), old(34)]),
+            event(99, reversed("old")),
+            WITHOUT_EFFECT,
+        ),
+        ("the first of the last 32", then(past(), late(34, 64)), old(99), DUPLICATE),
+        ("the one before them", then(past(), late(34, 65)), old(99), APPLIED),
+    ]);
+}
+
+#[test]
+fn the_last_32_reversals_without_a_payment_are_remembered() {
+    let reversals = |to: u64| (1..=to).map(|n| event(n, reversed(&format!("p{n}")))).collect::<Vec<_>>();
+    let rows = [
+        ("the first of 32 never counts", reversals(32), "none"),
+        ("the 33rd forgets the first", reversals(33), "5.0 2026-03-01"),
+        (
+            "one whose payment came makes room",
+            then(reversals(32), [event(33, settled("p32", "1", "2026-03-01")), event(34, reversed("p33"))]),
+            "none",
+        ),
+    ];
+    for (sentence, history, expected) in rows {
+        let mut log = Log::of(&history);
+        log.takes(&event(99, settled("p1", "5", "2026-03-01")));
+        assert_eq!(log.last_payment(), expected, "{sentence}");
+    }
+}
+
+#[test]
 fn a_customer_exists_from_the_first_profile_or_payment() {
     let mut log = Log::of(&[event(1, reversed("p1"))]);
     assert!(!log.customer().exists());

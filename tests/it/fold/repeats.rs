@@ -57,6 +57,85 @@ fn an_unnumbered_event_is_known_by_source_and_id() {
 }
 
 #[test]
+fn every_member_of_an_unnumbered_event_is_a_fact() {
+    let held = |id: &str, of: &str, by: &str| account(AccountFact::Pending(entry(id, of, by)));
+    let paid = |id: &str, of: &str, on: &str| {
+        let (payment_id, paid_on) = (PaymentId::parse(id).unwrap(), day(on));
+        let (amount, currency, _) = money(of);
+        customer(CustomerFact::Settled { payment_id, amount, currency, paid_on })
+    };
+    let rows: Vec<(&str, Fact, Vec<(&str, Fact)>)> = vec![
+        (
+            "opened",
+            opened(&["CZK"], "c-1"),
+            vec![
+                ("currency", opened(&["EUR"], "c-1")),
+                ("number of currencies", opened(&["CZK", "EUR"], "c-1")),
+                ("customer", opened(&["CZK"], "c-2")),
+            ],
+        ),
+        (
+            "pending",
+            held("e1", "-5 CZK", "c-1"),
+            vec![
+                ("entry", held("e2", "-5 CZK", "c-1")),
+                ("amount", held("e1", "-6 CZK", "c-1")),
+                ("currency", held("e1", "-5 EUR", "c-1")),
+                ("side", held("e1", "5 CZK", "c-1")),
+                ("customer", held("e1", "-5 CZK", "c-2")),
+                ("customer, who is nobody", held("e1", "-5 CZK", "")),
+            ],
+        ),
+        ("released", released("e1"), vec![("entry", released("e2"))]),
+        (
+            "booked",
+            owed("e1", "-5 CZK", DATE, "c-1"),
+            vec![
+                ("entry", owed("e2", "-5 CZK", DATE, "c-1")),
+                ("date", owed("e1", "-5 CZK", "2026-03-09", "c-1")),
+            ],
+        ),
+        (
+            "stated",
+            stated(Itbd, "5 CZK", NOON, "c-1"),
+            vec![
+                ("amount", stated(Itbd, "6 CZK", NOON, "c-1")),
+                ("currency", stated(Itbd, "5 EUR", NOON, "c-1")),
+                ("side", stated(Itbd, "-5 CZK", NOON, "c-1")),
+                ("instant", stated(Itbd, "5 CZK", "2026-03-10T12:00:00.000000001Z", "c-1")),
+                ("customer", stated(Itbd, "5 CZK", NOON, "c-2")),
+                ("customer, who is nobody", stated(Itbd, "5 CZK", NOON, "")),
+            ],
+        ),
+        (
+            "settled",
+            paid("p1", "5 USD", "2026-03-01"),
+            vec![
+                ("payment", paid("p2", "5 USD", "2026-03-01")),
+                ("amount", paid("p1", "6 USD", "2026-03-01")),
+                ("currency", paid("p1", "5 EUR", "2026-03-01")),
+                ("day", paid("p1", "5 USD", "2026-03-02")),
+            ],
+        ),
+        ("reversed", reversed("p1"), vec![("payment", reversed("p2"))]),
+    ];
+    for (what, first, others) in rows {
+        check(vec![(what, vec![event(1, first.clone())], event(1, first.clone()), DUPLICATE)]);
+        for (member, other) in others {
+            let sentence = format!("{what} with another {member}");
+            check(vec![(sentence.as_str(), vec![event(1, first.clone())], event(1, other), CONFLICT)]);
+        }
+    }
+    let of_type = |balance_type| event(1, stated(balance_type, "5 CZK", NOON, ""));
+    for first in BalanceType::ALL {
+        for other in BalanceType::ALL.into_iter().filter(|other| *other != first) {
+            let sentence = format!("{first:?} stated again as {other:?}");
+            check(vec![(sentence.as_str(), vec![of_type(first)], of_type(other), CONFLICT)]);
+        }
+    }
+}
+
+#[test]
 fn the_window_of_event_ids_is_a_parameter() {
     for (window, expected) in [(2, DUPLICATE), (1, UNVERIFIABLE)] {
         let mut log = Log::with_window(window);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use balance_projector::{
     config::Config,
     domain::{Class, Time, Topic},
+    wire::STRUCTURED,
 };
 use serde_json::{Value, json};
 
@@ -71,6 +72,34 @@ fn every_type_stands_in_its_topic_in_both_modes_and_its_examples_are_read() {
     let wanted: BTreeSet<_> =
         schemas::TYPES.iter().flat_map(|kind| [true, false].map(|mode| ((*kind).to_owned(), mode))).collect();
     assert_eq!(seen, wanted);
+}
+
+#[test]
+fn the_content_type_of_a_structured_event_may_have_parameters() {
+    let document = document();
+    let mut structured = 0;
+    for (name, message) in document["components"]["messages"].as_object().unwrap() {
+        if message["contentType"] != "application/cloudevents+json" {
+            continue;
+        }
+        let schema = &message["headers"]["properties"]["content-type"];
+        let validator = jsonschema::draft202012::new(schema).unwrap();
+        let bare = "application/cloudevents+json";
+        let rows = [
+            (STRUCTURED.to_owned(), true),
+            (bare.to_owned(), true),
+            (format!("{bare};charset=UTF-8"), true),
+            (format!("{bare} ; x=y"), true),
+            (format!("{bare}-seq"), false),
+            (format!("application/json; {bare}"), false),
+            ("application/json".to_owned(), false),
+        ];
+        for (content_type, expected) in rows {
+            assert_eq!(validator.is_valid(&json!(content_type)), expected, "{name}: {content_type}");
+        }
+        structured += 1;
+    }
+    assert_eq!(structured, schemas::TYPES.len());
 }
 
 #[test]
