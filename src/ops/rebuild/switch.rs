@@ -27,6 +27,8 @@ const HOLD_MAX: Duration = Duration::from_secs(10);
 /// How much longer its owners wait by themselves.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often a generation that is not ready is looked at before that is told.
+const LOOKS_MAX: u32 = 3;
 
 /// The command line of `rebuild promote`.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,7 +82,7 @@ pub async fn promote(config: Config, args: PromoteArgs) -> anyhow::Result<Outcom
     if from == to {
         return promoted_already(&console, &decisions, to, &args.consent).await;
     }
-    let mut switch = Switch::new(&console, &decisions, &looked, from, to)?;
+    let mut switch = Switch::new(&console, &decisions, looked, from, to).await?;
     switch.faults.extend(not_compared(&decisions, from, to));
     switch.make(&console, &args.consent, "promote").await
 }
@@ -95,7 +97,8 @@ pub async fn rollback(config: Config, args: RollbackArgs) -> anyhow::Result<Outc
     let Some((to, _, _)) = before else {
         anyhow::bail!("there is nothing to go back to: no switch to generation {} is recorded", from.0);
     };
-    Switch::new(&console, &decisions, &looked, from, *to)?.make(&console, &args.consent, "go back to").await
+    let switch = Switch::new(&console, &decisions, looked, from, *to).await?;
+    switch.make(&console, &args.consent, "go back to").await
 }
 
 fn served(looked: &Looked) -> anyhow::Result<Generation> {
@@ -156,16 +159,24 @@ fn not_compared(decisions: &Decisions, from: Generation, to: Generation) -> Opti
 }
 
 impl Switch {
-    fn new(
+    async fn new(
         console: &Console,
         decisions: &Decisions,
-        looked: &Looked,
+        mut looked: Looked,
         from: Generation,
         to: Generation,
     ) -> anyhow::Result<Switch> {
         let candidate = born(decisions, to)?;
         let same_log = decisions.births.get(&from).is_some_and(|birth| birth.log() == candidate.log());
-        let faults = not_ready(console, decisions, looked, candidate);
+        let mut faults = not_ready(console, decisions, &looked, candidate);
+        // In the midst of a rebalance a partition is nobody's, or its new owner has not seen the log's end yet.
+        for _ in 1..LOOKS_MAX {
+            if faults.is_empty() {
+                break;
+            }
+            looked = console.look().await?;
+            faults = not_ready(console, decisions, &looked, candidate);
+        }
         Ok(Switch { from, to, same_log, follows: faults.is_empty(), faults })
     }
 
