@@ -31,7 +31,7 @@ use crate::{
         lane::{self, Fate, Ground, Lane},
     },
     source::{batch::Stored, scan::Scan},
-    store::{Generation, Quarantine, ReadStore as _, WriteStore as _, redis::beside::SUBJECTS_MAX},
+    store::{Fed, Generation, Quarantine, ReadStore as _, WriteStore as _, redis::beside::SUBJECTS_MAX},
     wire,
 };
 
@@ -538,7 +538,8 @@ async fn wait(desk: &Desk, decided: &[&Preview], within: Duration) -> anyhow::Re
 async fn let_go_on(desk: &Desk, args: &Args, partition: PartitionId) -> anyhow::Result<Outcome> {
     let live = desk.console.live().await?;
     let mut halted = Vec::new();
-    for fed in &live.generations {
+    let is_fed = |fed: &&Fed| !desk.decisions.retired.contains_key(&fed.snapshot.generation);
+    for fed in live.generations.iter().filter(is_fed) {
         for (id, state) in fed.states.iter().filter(|(id, _)| *id == partition) {
             if let Some(halt) = state.halt.as_ref().filter(|halt| halt.reason.contains(TOO_MANY_KEYS)) {
                 halted.push((fed.snapshot.generation, (*id, state.next), halt.reason.clone()));
@@ -563,8 +564,8 @@ async fn let_go_on(desk: &Desk, args: &Args, partition: PartitionId) -> anyhow::
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(args.wait) {
         let live = store.live().await?;
-        let mut states =
-            live.generations.iter().flat_map(|fed| &fed.states).filter(|(id, _)| *id == partition);
+        let fed = live.generations.iter().filter(is_fed);
+        let mut states = fed.flat_map(|fed| &fed.states).filter(|(id, _)| *id == partition);
         if states.all(|(_, state)| state.halt.is_none()) {
             println!("{name} goes on");
             return Ok(Outcome::Well);

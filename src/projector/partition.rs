@@ -39,7 +39,7 @@ pub(super) mod tests;
 use gathering::Gathering;
 
 const BACKOFF_MS: (u64, u64) = (50, 2_000);
-/// A claim that lasted so long was no failure, whatever ended it.
+/// What is acknowledged so long after the claim is no failure that comes each time.
 const WENT_WELL: Duration = Duration::from_secs(3);
 /// About what a cell takes in a commit; more makes room for itself.
 const CELL_BYTES: usize = 512;
@@ -73,7 +73,7 @@ pub(super) async fn own(
                     session.gathering.goes_out_soon();
                 }
                 let ended = session.run(&mut batches, &stop).await;
-                if session.goes_well() {
+                if session.went_well {
                     away.end();
                     backoff_ms = BACKOFF_MS.0;
                 }
@@ -205,6 +205,8 @@ pub(super) struct Session<'a> {
     pub(super) acknowledged: Position,
     /// When and where the claim began.
     claimed: (Instant, Offset),
+    /// It brought something.
+    went_well: bool,
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Position, StoreError>>>,
     pub(super) cache: Cache,
     part: Part<'a>,
@@ -257,6 +259,7 @@ impl<'a> Session<'a> {
             sent: claimed.position,
             acknowledged: claimed.position,
             claimed: (Instant::now(), checkpoint.next),
+            went_well: false,
             in_flight: FuturesOrdered::new(),
             cache: Cache::default(),
             part: shared.budget.part(),
@@ -285,13 +288,6 @@ impl<'a> Session<'a> {
                 id.partition,
             ),
         }
-    }
-
-    /// Whether this claim brought anything. That a heartbeat was acknowledged says little: what is refused each time may
-    /// come behind it.
-    fn goes_well(&self) -> bool {
-        let (began, at) = self.claimed;
-        self.acknowledged.checkpoint.next > at || began.elapsed() > WENT_WELL
     }
 
     async fn run(&mut self, batches: &mut Receiver, stop: &CancellationToken) -> Ended {
@@ -335,10 +331,10 @@ impl<'a> Session<'a> {
                 Some(result) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.acknowledge(result?);
                     let waits = !self.pending.is_empty() || self.next > self.sent.checkpoint.next;
-                    if waits && !self.gathers() {
-                        self.send().await?;
-                    } else if self.beat_is_due() {
+                    if waits && self.gathers() {
                         self.beat().await;
+                    } else if waits || self.beat_is_due() {
+                        self.send().await?;
                     }
                 }
                 _ = ticks.tick() => {
@@ -571,7 +567,10 @@ impl<'a> Session<'a> {
 
     fn acknowledge(&mut self, position: Position) {
         self.acknowledged = position;
-        if self.goes_well() {
+        // That a heartbeat was acknowledged says little: what is refused each time may come behind it.
+        let (began, at) = self.claimed;
+        if position.checkpoint.next > at || began.elapsed() > WENT_WELL {
+            self.went_well = true;
             self.shared.standing.goes_well(self.id);
         }
         self.progress.acknowledged(position.checkpoint.next);

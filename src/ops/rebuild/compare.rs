@@ -383,7 +383,10 @@ impl Run<'_> {
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             engine.look_again(Law::new(self.candidate, &self.console.decisions().await?)?);
-            let keys: Vec<Subject> = suspects.into_iter().map(|suspect| suspect.key).collect();
+            let mut keys: Vec<Subject> = suspects.into_iter().map(|suspect| suspect.key).collect();
+            // Who came up twice differs once.
+            keys.sort_unstable();
+            keys.dedup();
             self.read(engine, derivation, &keys).await?;
             tokio::task::block_in_place(|| engine.settle())?;
             suspects = engine.take_suspects();

@@ -27,7 +27,12 @@ pub fn apply<'a>(
 ) -> Result<(Past, Option<&'a Patch>), Rejection> {
     let at = record_at(ground, record);
     let home = ground.home();
-    for patch in ground.amendments.patches_of(ground.partition, record.offset) {
+    // One about a record that names nobody, or somebody else, was made about another record than this one.
+    let meant = |patch: &&Patch| match &patch.key {
+        Some(key) => key == ground.subject.as_str(),
+        None => patch.remedy == Remedy::Retry,
+    };
+    for patch in ground.amendments.patches_of(ground.partition, record.offset).iter().filter(meant) {
         let folded = match (&patch.remedy, read) {
             (Remedy::Retry, Ok(event)) => fold(cell, event, &at, home, ground.rules),
             (Remedy::Accept, Ok(event)) => fold_in(cell, event, &at, home, ground.rules, Manner::AsNew),

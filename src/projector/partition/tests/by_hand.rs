@@ -21,13 +21,69 @@ struct World {
     ground: Ground,
 }
 
+/// A store whose answer to a commit takes its while.
+struct Slow(Arc<MemoryStore>, Duration);
+
+#[async_trait::async_trait]
+impl WriteStore for Slow {
+    async fn check(&self, with_permissions: bool) -> Result<(), StoreError> {
+        self.0.check(with_permissions).await
+    }
+    async fn trust(&self, own: Generation) -> Result<(), StoreError> {
+        self.0.trust(own).await
+    }
+    async fn bear(&self, generation: Generation, births: &[(PartitionId, Offset)]) -> Result<(), StoreError> {
+        self.0.bear(generation, births).await
+    }
+    async fn enlist(&self, generation: Generation, log: &str) -> Result<(), StoreError> {
+        self.0.enlist(generation, log).await
+    }
+    async fn strike(&self, generation: Generation) -> Result<(), StoreError> {
+        self.0.strike(generation).await
+    }
+    async fn claim(
+        &self,
+        generation: Generation,
+        id: PartitionId,
+        token: Token,
+    ) -> Result<Claimed, StoreError> {
+        self.0.claim(generation, id, token).await
+    }
+    async fn load(
+        &self,
+        generation: Generation,
+        id: PartitionId,
+        acknowledged: Position,
+        keys: &[Subject],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.0.load(generation, id, acknowledged, keys).await
+    }
+    async fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
+        let told = self.0.commit(commit).await;
+        tokio::time::sleep(self.1).await;
+        told
+    }
+    async fn active(&self) -> Result<Option<Generation>, StoreError> {
+        self.0.active().await
+    }
+    async fn activate(&self, from: Option<Generation>, to: Generation) -> Result<bool, StoreError> {
+        self.0.activate(from, to).await
+    }
+}
+
 impl World {
     async fn new() -> Self {
+        Self::answering_after(Duration::ZERO).await
+    }
+
+    /// The store answers to each commit so much later.
+    async fn answering_after(answers: Duration) -> Self {
         let ground = Ground::new().await;
         let store = Arc::new(MemoryStore::new());
         store.bear(G, &ground.birth.starts()).await.unwrap();
         let settings = config::Projector { heartbeat_ms: 20, ..config::Projector::default() };
-        let (shared, polling) = ground.process(Arc::<MemoryStore>::clone(&store), settings);
+        let slow = Arc::new(Slow(Arc::clone(&store), answers));
+        let (shared, polling) = ground.process(slow, settings);
         let (batches, receiver) = queue::queue(&Room::new(1 << 20));
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
@@ -206,5 +262,19 @@ async fn after_a_refusal_what_is_gathered_goes_out_soon() {
         }
         assert_eq!(world.position().checkpoint.next > from, refused);
     }
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_each_commit_takes_longer_than_a_heartbeat_an_idle_partition_is_caught_up_all_the_same() {
+    let world = World::answering_after(Duration::from_millis(30)).await;
+    world.sought().await;
+    world.ends_at(0);
+    let complete = async {
+        while !world.position().checkpoint.complete {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, complete).await.is_ok());
     world.end().await;
 }
