@@ -132,7 +132,7 @@ pub struct Wire {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Projector {
-    /// Threads that fold and commit, and in `run` answer requests as well; 0 takes as many as there are processors.
+    /// Threads that fold and commit; 0 takes as many as there are processors.
     pub workers: usize,
     /// The most records handed over at once.
     pub batch_records_max: usize,

@@ -325,6 +325,8 @@ pub struct Decisions {
     amendments: BTreeMap<String, Arc<Amendments>>,
     /// The newest comparison of each generation as the candidate.
     pub comparisons: BTreeMap<Generation, Comparison>,
+    /// The newest comparison of two generations, the lower first, whichever was held still.
+    between: BTreeMap<[Generation; 2], Comparison>,
     /// The generation that readers were pointed to last, where an operator did.
     pub promoted: Option<Generation>,
     /// The last switch: from, to, and who, when and why.
@@ -382,6 +384,11 @@ pub enum DecisionsError {
 }
 
 impl Decisions {
+    /// The newest comparison of two generations, whichever was held still.
+    pub fn comparison_of(&self, one: Generation, other: Generation) -> Option<&Comparison> {
+        self.between.get(&[one.min(other), one.max(other)])
+    }
+
     /// Takes the next record of the topic in.
     pub fn adopt(&mut self, decision: Decision) {
         match decision {
@@ -395,7 +402,9 @@ impl Decisions {
             }
             Decision::Patch(patch) => self.amend(patch.log.clone()).patch(patch),
             Decision::Compared(comparison) => {
-                self.comparisons.insert(comparison.candidate, comparison);
+                let (one, other) = (comparison.candidate, comparison.with);
+                self.between.insert([one.min(other), one.max(other)], comparison.clone());
+                self.comparisons.insert(one, comparison);
             }
             Decision::Promoted { from, to, act } => {
                 self.promoted = Some(to);

@@ -430,6 +430,7 @@ listen = "127.0.0.1:{admin}"
         eprintln!("{scenario}: catching up");
         // Its owners bear the tokens of the process before: what moves is the first commit, a moment after the first record.
         let started = Instant::now();
+        let redis_before = process::cpu_seconds(self.args.redis_pid);
         let mut role = Role::start(&self.args.binary, "project", config);
         while self.folded(&prefix, 1).values().sum::<i64>() == from {
             assert!(started.elapsed() < Duration::from_mins(1), "nothing is folded");
@@ -439,6 +440,10 @@ listen = "127.0.0.1:{admin}"
         self.until_drained(&prefix, 1, &ends, &mut role);
         let records = ends.values().sum::<i64>() - from;
         self.put(scenario, "behind_per_second", records as f64 / began.elapsed().as_secs_f64());
+        let millions = records as f64 / 1e6;
+        let redis = process::cpu_seconds(self.args.redis_pid) - redis_before;
+        self.put(scenario, "behind_project_cpu_per_million", process::cpu_seconds(role.pid()) / millions);
+        self.put(scenario, "behind_redis_cpu_per_million", redis / millions);
     }
 
     fn until_drained(

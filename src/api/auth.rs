@@ -104,7 +104,7 @@ pub struct BasicAuth {
     key: [u8; 32],
     queue: Semaphore,
     /// Argon2 takes memory and a processor: some are left for those that need no verification.
-    at_work: Semaphore,
+    at_work: Arc<Semaphore>,
 }
 
 impl BasicAuth {
@@ -121,7 +121,7 @@ impl BasicAuth {
             remember,
             key: rand::random(),
             queue: Semaphore::new(QUEUED_MAX),
-            at_work: Semaphore::new(cores.div_ceil(2)),
+            at_work: Arc::new(Semaphore::new(cores.div_ceil(2))),
         }
     }
 
@@ -146,8 +146,8 @@ impl BasicAuth {
     async fn verify(&self, name: &[u8], password: &[u8], digest: [u8; 32]) -> Result<&User, NotLetIn> {
         let busy = |_| NotLetIn::Busy(Unavailable::TooManyLogins);
         let _queued = self.queue.try_acquire().map_err(busy)?;
-        let _at_work =
-            self.at_work.acquire().await.map_err(|_| NotLetIn::Busy(Unavailable::TooManyLogins))?;
+        let at_work = Arc::clone(&self.at_work).acquire_owned().await;
+        let at_work = at_work.map_err(|_| NotLetIn::Busy(Unavailable::TooManyLogins))?;
         // Another request of the same caller may have been verified meanwhile.
         if let Some(user) = self.remembered(&digest) {
             return Ok(user);
@@ -158,7 +158,11 @@ impl BasicAuth {
             None => false,
             Some(hash) => {
                 let password = password.to_vec();
-                let verify = move || Argon2::default().verify_password(&password, &hash).is_ok();
+                let verify = move || {
+                    // It goes on where the caller has hung up, and counts as long as it does.
+                    let _at_work = at_work;
+                    Argon2::default().verify_password(&password, &hash).is_ok()
+                };
                 tokio::task::spawn_blocking(verify).await.unwrap_or(false)
             }
         };
@@ -355,15 +359,33 @@ mod tests {
         assert_eq!(outcome(&auth, "a:one").await, Some(NotLetIn::Busy(Unavailable::TooManyLogins)));
     }
 
-    #[tokio::test]
-    async fn an_unknown_user_costs_what_a_wrong_password_costs() {
-        // Enough work to be told from noise: 64 MiB.
+    /// One whose password takes some work to verify: 64 MiB.
+    fn costly() -> BasicAuth {
         let costly =
             Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(1 << 16, 2, 1, None).unwrap());
         let password_hash = costly.hash_password(b"one").unwrap();
         let user = User { name: "a".to_owned(), password_hash, profiles: HashSet::new() };
-        let known = (b"a".to_vec(), user);
-        let auth = BasicAuth::new(HashMap::from_iter([known]), Duration::from_mins(1));
+        BasicAuth::new(HashMap::from_iter([(b"a".to_vec(), user)]), Duration::from_mins(1))
+    }
+
+    #[tokio::test]
+    async fn a_verification_counts_until_it_ends_whoever_has_hung_up() {
+        let auth = costly();
+        let most = auth.at_work.available_permits();
+        let headers = basic("a:wrong");
+        let mut request = Box::pin(auth.user(&headers));
+        assert!(futures::poll!(&mut request).is_pending());
+        drop(request);
+        assert_eq!(auth.at_work.available_permits(), most - 1);
+        while auth.at_work.available_permits() < most {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_user_costs_what_a_wrong_password_costs() {
+        // Enough work to be told from noise.
+        let auth = costly();
         let mut took = [Duration::MAX; 2];
         for _ in 0..3 {
             for (fastest, credentials) in took.iter_mut().zip(["a:wrong", "nobody:wrong"]) {

@@ -45,9 +45,9 @@ impl Clock {
         wait.ok().and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(Duration::from_hours(24))
     }
 
-    /// The instant so long ago; the first of the calendar at the earliest.
-    pub fn ago(&self, age: Duration) -> Time {
+    /// The instant so long before another one; the first of the calendar at the earliest.
+    pub fn before(now: Time, age: Duration) -> Time {
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-        Time(self.now().0.saturating_sub(age).unwrap_or(Timestamp::MIN))
+        Time(now.0.saturating_sub(age).unwrap_or(Timestamp::MIN))
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::OnQuarantine,
-    domain::{Account, AccountId, Amount, CellError, Currency, Customer, CustomerId, LastPayment},
+    domain::{AccountId, Amount, CellError, Currency, Customer, CustomerId, LastPayment, decode_due},
 };
 use bytes::Bytes;
 
@@ -160,7 +160,7 @@ async fn balance(
     if let LastPayment::Forgotten { since } = last_payment {
         incomplete_since = Some(incomplete_since.map_or(since, |earlier| earlier.min(since)));
     }
-    let total = total(&id, &read.accounts)?;
+    let total = total(&read.dues)?;
     let exists = !matches!(total, Total::NoDue) || cell.as_ref().is_some_and(Customer::exists);
     if incomplete_since.is_some() && (settings.on_quarantine == OnQuarantine::Refuse || !exists) {
         return Err(Refused::Unavailable(Unavailable::Quarantined));
@@ -179,7 +179,9 @@ async fn balance(
         Total::NoDue => None,
         Total::SeveralCurrencies => {
             api.metrics.several_currencies();
-            tracing::info!(request = tracking_id, "dues in several currencies: a balance is left out");
+            if api.refusals.may_tell("several-currencies") {
+                tracing::info!(request = tracking_id, "dues in several currencies: a balance is left out");
+            }
             None
         }
     };
@@ -212,26 +214,22 @@ enum Total {
 }
 
 /// The sum of the dues; those of zero have no currency.
-fn total(customer: &CustomerId, accounts: &[(AccountId, Bytes)]) -> Result<Total, Refused> {
+fn total(dues: &[(AccountId, Bytes)]) -> Result<Total, Refused> {
     let mut sum = Amount::ZERO;
     let mut of: Option<Currency> = None;
-    let mut owes = false;
-    for (_, cell) in accounts {
-        let account = Account::figures(cell).map_err(|error| unreadable(&error))?;
-        let Some(due) = account.due(customer) else { continue };
-        owes = true;
-        for (currency, amount) in due.iter().filter(|(_, amount)| !amount.is_zero()) {
-            if of.replace(*currency).is_some_and(|other| other != *currency) {
+    for (_, due) in dues {
+        for (currency, amount) in decode_due(due).map_err(|error| unreadable(&error))? {
+            if of.replace(currency).is_some_and(|other| other != currency) {
                 return Ok(Total::SeveralCurrencies);
             }
-            sum = sum.wide_add(*amount).ok_or(Refused::Broken)?;
+            sum = sum.wide_add(amount).ok_or(Refused::Broken)?;
         }
     }
-    Ok(if owes { Total::Owed(sum) } else { Total::NoDue })
+    Ok(if dues.is_empty() { Total::NoDue } else { Total::Owed(sum) })
 }
 
 fn unreadable(error: &CellError) -> Refused {
-    tracing::error!(%error, "a customer's cell or an account's cannot be read");
+    tracing::error!(%error, "a customer's cell or a due cannot be read");
     Refused::Broken
 }
 

@@ -60,9 +60,11 @@ pub struct View {
     /// The one that readers are served.
     active: Option<Generation>,
     builds: BTreeMap<Generation, Build>,
+    /// By which zone figures of days are answered here.
+    zone: Arc<str>,
     /// Why the last sample failed, if it did.
     fault: Option<StoreError>,
-    /// The store evicts, or is otherwise no database: nothing that it says is believed.
+    /// The store evicts, or is otherwise no database, or was not examined yet: nothing that it says is believed.
     corrupt: Option<StoreError>,
 }
 
@@ -145,6 +147,8 @@ struct Seen {
     halt: Option<Halt>,
     paused: Option<String>,
     cut: Option<Time>,
+    /// By which zone its days are counted, where the heartbeat says so.
+    zone: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -212,11 +216,21 @@ impl RestsOn {
 
 impl Freshness {
     /// Knows nothing yet: nothing is fresh.
-    pub fn new(store: Arc<dyn ReadStore>, max_staleness: Duration, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        store: Arc<dyn ReadStore>,
+        max_staleness: Duration,
+        zone: &str,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let unexamined = StoreError::Transient { reason: "the store is yet to be examined".to_owned() };
         Freshness {
             store,
             max_staleness,
-            view: ArcSwap::default(),
+            view: ArcSwap::from_pointee(View {
+                corrupt: Some(unexamined),
+                zone: zone.into(),
+                ..View::default()
+            }),
             reached: ArcSwap::default(),
             changed: watch::Sender::new(()),
             waiters: AtomicUsize::new(0),
@@ -254,8 +268,7 @@ impl Freshness {
         let mut health_due = Instant::now();
         let mut ready = None;
         loop {
-            if Instant::now() >= health_due {
-                self.check_health().await;
+            if Instant::now() >= health_due && self.check_health().await {
                 health_due = Instant::now().checked_add(HEALTH_EVERY).unwrap_or(health_due);
             }
             self.sample().await;
@@ -299,7 +312,8 @@ impl Freshness {
         self.changed.send_replace(());
     }
 
-    async fn check_health(&self) {
+    /// Whether there was an answer.
+    async fn check_health(&self) -> bool {
         let answer = tokio::time::timeout(SAMPLE_TIMEOUT, self.store.healthy()).await;
         let corrupt = match answer {
             Ok(Err(corrupt @ StoreError::Corrupt { .. })) => Some(corrupt),
@@ -313,10 +327,11 @@ impl Freshness {
                 | StoreError::Transient { .. }
                 | StoreError::Broker { .. },
             ))
-            | Err(_) => return,
+            | Err(_) => return false,
         };
         let view = View { corrupt, ..View::clone(&self.view()) };
         self.view.store(Arc::new(view));
+        true
     }
 
     /// Waits until the positions are in the projection: at most `wait`, and at most `waiters_max` requests
@@ -400,6 +415,7 @@ impl View {
             builds: builds.unwrap_or_default(),
             fault: None,
             corrupt: self.corrupt.clone(),
+            zone: Arc::clone(&self.zone),
         }
     }
 
@@ -446,6 +462,11 @@ impl View {
         ages.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
+    /// The zone of a partition's days, where it is another one than figures of days are answered by here.
+    fn other_zone<'s>(&self, seen: &'s Seen) -> Option<&'s str> {
+        seen.zone.as_deref().filter(|zone| **zone != *self.zone)
+    }
+
     fn has_reached(&self, wanted: &[(PartitionId, Offset)]) -> bool {
         wanted.iter().all(|(partition, offset)| self.seen(*partition).is_some_and(|seen| seen.next > *offset))
     }
@@ -482,6 +503,10 @@ impl View {
             }
             if rests_on.holds(*partition) {
                 oldest = oldest.max(seen.age(now).ok_or(Unavailable::Stale)?);
+                // Only balances of accounts are told by days.
+                if matches!(rests_on, RestsOn::Account { .. }) && self.other_zone(seen).is_some() {
+                    return Err(Unavailable::Incomplete);
+                }
             }
         }
         rests_on.is_covered_by(&snapshot.positions.iter().map(|(partition, _)| *partition))?;
@@ -527,6 +552,12 @@ impl View {
             let halt = seen.halt.as_ref().map(|halt| format!(": halted: {}: {}", halt.reason, halt.remedy));
             let halt = halt.or_else(|| seen.paused.as_ref().map(|paused| format!(": {paused}")));
             let halt = halt.unwrap_or_default();
+            if let Some(zone) = self.other_zone(seen) {
+                reasons.push(format!(
+                    "{partition} is folded by days of {zone}, and answered by those of {}: set `zone` of this process to the former",
+                    self.zone
+                ));
+            }
             if !seen.complete {
                 reasons.push(format!("{partition} is not complete{halt}"));
             } else if age.is_none() {
@@ -569,6 +600,7 @@ impl Seen {
             halt: state.and_then(|state| state.halt.clone()),
             paused: state.and_then(|state| state.paused.clone()),
             cut: state.and_then(|state| state.cut),
+            zone: state.and_then(|state| state.zone.clone()),
         }
     }
 

@@ -219,6 +219,9 @@ impl Keys {
         if let Some(last) = attempt.as_ref().filter(|last| last.at.elapsed() < unless_within) {
             return last.outcome.clone();
         }
+        // Whoever asked may hang up: that is an attempt like any other.
+        *attempt =
+            Some(Attempt { at: Instant::now(), outcome: Err("the attempt was broken off".to_owned()) });
         let outcome = self.read().await;
         if let Err(error) = &outcome {
             let keys = self.shared.held.load().keys.len();
@@ -353,6 +356,24 @@ mod tests {
             tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(file.reopen().unwrap())).finish();
         let taken = tracing::subscriber::with_default(log, || parse(document.as_bytes())).unwrap();
         (taken.len(), std::fs::read_to_string(file.path()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_attempt_counts_as_one_whoever_has_hung_up() {
+        let issuer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", issuer.local_addr().unwrap());
+        let minute = Duration::from_mins(1);
+        let fetcher = Fetcher::new(&url, None, minute).unwrap();
+        let times = Times { refresh: minute, refresh_min: minute, usable_max: minute };
+        let keys = Keys::new(Source::Url(Arc::new(fetcher)), times);
+        let asked = tokio::select! {
+            found = keys.find(Some("k"), Algorithm::EdDsa) => panic!("found: {}", found.is_ok()),
+            asked = issuer.accept() => asked.unwrap(),
+        };
+        // The issuer never answers: who asks again is told at once, and does not ask it.
+        let again = keys.find(Some("k"), Algorithm::EdDsa).await;
+        assert!(matches!(again, Err(Some(Unavailable::NoKeys))));
+        drop(asked);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `Projection-Min-Position`: read your own writes, up to a bound.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, HeaderName};
 
 use crate::domain::{Offset, PartitionId, Topic};
@@ -20,16 +22,18 @@ pub struct TopicNames {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads the header: each record that must be in the projection. Empty where the header is absent; several
-/// headers are one list.
+/// Reads the header: the furthest record of each partition that must be in the projection. Empty where the header is
+/// absent; several headers are one list.
 pub fn parse(headers: &HeaderMap, topics: &TopicNames) -> Result<Vec<(PartitionId, Offset)>, Malformed> {
-    let mut wanted = Vec::new();
+    let mut wanted = BTreeMap::new();
     for value in headers.get_all(MIN_POSITION) {
         for element in value.to_str().map_err(|_| Malformed)?.split(',') {
-            wanted.push(record(element.trim_matches([' ', '\t']), topics).ok_or(Malformed)?);
+            let (partition, offset) = record(element.trim_matches([' ', '\t']), topics).ok_or(Malformed)?;
+            let furthest = wanted.entry(partition).or_insert(offset);
+            *furthest = offset.max(*furthest);
         }
     }
-    Ok(wanted)
+    Ok(wanted.into_iter().collect())
 }
 
 fn record(text: &str, topics: &TopicNames) -> Option<(PartitionId, Offset)> {

@@ -2,7 +2,8 @@
 //!
 //! A read in three hops: [`router`] picks the view by path, the view ([`customer_balance`],
 //! [`account_balance`]) checks the request and asks the store once, and [`freshness`] decides whether the
-//! answer may be believed. Nothing here writes, and nothing here knows of Kafka but the topics' names.
+//! answer may be believed. Nothing here writes but counts of limited reads, and nothing here knows of Kafka but the
+//! topics' names.
 //!
 //! ```no_run
 //! # use std::sync::Arc;

@@ -58,9 +58,13 @@ struct Parts {
 }
 
 impl Document {
-    /// The document with what these settings say.
-    pub fn of(settings: &Settings) -> Result<Self, serde_json::Error> {
-        let mut parts: Parts = serde_json::from_str(&replaced(TEXT, &said(settings)?))?;
+    /// The document with what these settings say, and with what holds of clients' certificates, which a reload changes:
+    /// whether they are asked for, and whether their organisation is compared.
+    pub fn of(
+        settings: &Settings,
+        certificates: (Option<ClientCertificates>, bool),
+    ) -> Result<Self, serde_json::Error> {
+        let mut parts: Parts = serde_json::from_str(&replaced(TEXT, &said(settings, certificates)?))?;
         let account = parts.paths.remove(ACCOUNT);
         for (number, base) in (1..).zip(&settings.account_base_paths) {
             let text = account.as_deref().map(RawValue::get).unwrap_or_default();
@@ -89,7 +93,10 @@ impl Document {
 }
 
 /// Each setting as it stands in the text, and as this deployment has it.
-fn said(settings: &Settings) -> Result<[(&'static str, String); 7], serde_json::Error> {
+fn said(
+    settings: &Settings,
+    certificates: (Option<ClientCertificates>, bool),
+) -> Result<[(&'static str, String); 7], serde_json::Error> {
     // The name of a type as the views write it, without the quotes.
     let types: Result<Vec<_>, _> = settings.balance_types.iter().map(serde_json::to_string).collect();
     let types: Vec<_> = types?.iter().map(|name| format!("`{}`", name.trim_matches('"'))).collect();
@@ -104,7 +111,7 @@ fn said(settings: &Settings) -> Result<[(&'static str, String); 7], serde_json::
             )
         }
     };
-    let certificates = match (settings.client_certificates, settings.match_organisation) {
+    let certificates = match certificates {
         (None, _) => CERTIFICATES,
         (Some(ClientCertificates::Required), false) => {
             "A connection needs a client's certificate of an authority that the bank names."
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn with_the_defaults_every_setting_stands_in_the_text_as_it_is_said() {
         let settings = Settings::of(&Config::default()).unwrap();
-        for (mark, default) in said(&settings).unwrap() {
+        for (mark, default) in said(&settings, settings.certificates()).unwrap() {
             assert!(TEXT.contains(mark), "{mark} is not in the text");
             assert_eq!(mark, default);
         }
@@ -201,7 +208,8 @@ mod tests {
         for (wanted, matches, begins, ends) in rows {
             config.api.tls.client_certificates = wanted;
             config.api.tls.match_organisation = matches;
-            let body = Document::of(&Settings::of(&config).unwrap()).unwrap().body;
+            let settings = Settings::of(&config).unwrap();
+            let body = Document::of(&settings, settings.certificates()).unwrap().body;
             let found = [needs, may].map(|begin| body.contains(begin));
             assert_eq!(found, [begins == needs, begins == may], "{wanted:?}: {body}");
             assert!(!body.contains(CERTIFICATES) && body.contains(ends), "{wanted:?}, {matches}: {body}");

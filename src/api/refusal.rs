@@ -117,9 +117,14 @@ impl Refusals {
 
     /// Logs that a read could not be counted, now and then.
     pub fn cannot_count(&self, error: &StoreError) {
-        if self.lines.take("cannot-count", LOGGED, Instant::now()).is_ok() {
+        if self.may_tell("cannot-count") {
             tracing::warn!(%error, "a read without its user cannot be counted, and is not answered");
         }
+    }
+
+    /// Whether something that is counted may be logged too, now and then.
+    pub fn may_tell(&self, what: &'static str) -> bool {
+        self.lines.take(what, LOGGED, Instant::now()).is_ok()
     }
 
     /// Counts a refusal, and logs it unless its like floods the log.

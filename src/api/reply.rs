@@ -50,9 +50,11 @@ impl Basis {
         if view.fell_behind(snapshot) {
             return Err(Unavailable::WentBack);
         }
+        // The wall clock first: what passes until the other is read makes the answer older, not younger.
+        let wall = clock.now();
         let staleness = view.staleness(snapshot, rests_on, freshness.max_staleness(), Instant::now())?;
         freshness.served(view, snapshot);
-        Ok(Basis { generation: snapshot.generation, as_of: clock.ago(staleness), staleness })
+        Ok(Basis { generation: snapshot.generation, as_of: Clock::before(wall, staleness), staleness })
     }
 }
 

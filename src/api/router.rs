@@ -40,7 +40,7 @@ pub struct Api {
     /// Replaced while requests are answered: each takes what is there when it comes.
     pub(super) access: ArcSwap<Access>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) document: openapi::Document,
+    pub(super) document: ArcSwap<openapi::Document>,
     pub(super) counts: Arc<dyn CountStore>,
     pub(super) user_buckets: Buckets,
     pub(super) provider_buckets: Buckets,
@@ -88,7 +88,7 @@ async fn account(State(api): State<Arc<Api>>, request: Request) -> Reply {
 
 async fn document(State(api): State<Arc<Api>>, request: Request) -> Reply {
     let (parts, _body) = request.into_parts();
-    let answer = pin!(async { api.document.answer(&parts.method, &parts.headers) });
+    let answer = pin!(async { api.document.load().answer(&parts.method, &parts.headers) });
     traces::request(&parts, || Some(openapi::PATH.to_owned()), answer).await
 }
 

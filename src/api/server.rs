@@ -86,7 +86,9 @@ impl Server {
         let (listener, address) =
             bound.await.map_err(|source| StartError::Listen { key: "api.listen", listen, source })?;
         let metrics = Arc::new(Metrics::new(registry));
-        let freshness = Freshness::new(Arc::clone(&store), settings.max_staleness, Arc::clone(&metrics));
+        let zone = settings.zone.iana_name().unwrap_or_default();
+        let freshness =
+            Freshness::new(Arc::clone(&store), settings.max_staleness, zone, Arc::clone(&metrics));
         let access = Access::of(&mut settings, None)?;
         if let Some(keys) = access.keys() {
             let read = keys.refresh().await;
@@ -104,7 +106,7 @@ impl Server {
             Arc::new(Tls::new(tls.config, tls.validity, Box::new(move || counted.handshake_failed())))
         });
         let freshness = Arc::new(freshness);
-        let document = openapi::Document::of(&settings)?;
+        let document = openapi::Document::of(&settings, settings.certificates())?;
         let api = Arc::new(Api {
             settings,
             clock,
@@ -112,7 +114,7 @@ impl Server {
             freshness,
             access: ArcSwap::from_pointee(access),
             metrics,
-            document,
+            document: ArcSwap::from_pointee(document),
             counts,
             user_buckets: Buckets::new(),
             provider_buckets: Buckets::new(),
@@ -190,6 +192,7 @@ impl Reloader {
             tracing::warn!("{untimely}");
         }
         let before = self.api.access.load_full();
+        let document = openapi::Document::of(&self.api.settings, settings.certificates())?;
         let access = Access::of(&mut settings, Some(&before))?;
         // Keys from another place must be here before their tokens come, and a file is read again. Nobody else waits for
         // the issuer: who is blocked by this reload is served until then.
@@ -206,6 +209,7 @@ impl Reloader {
             (None, Some(_)) | (Some(_), None) => return Err(ReloadError::Scheme),
         }
         self.api.access.store(Arc::new(access));
+        self.api.document.store(Arc::new(document));
         Ok(())
     }
 }
@@ -216,6 +220,9 @@ pub enum ReloadError {
     /// A setting that cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The document cannot be made of them.
+    #[error(transparent)]
+    Document(#[from] serde_json::Error),
     /// Clients speak what they spoke to this process.
     #[error("api.tls.certificate_file was set or taken away, which takes a new start")]
     Scheme,

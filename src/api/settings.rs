@@ -81,6 +81,11 @@ fn is_verifiable(hash: &PasswordHash) -> bool {
 }
 
 impl Settings {
+    /// Whether clients are asked for certificates, and whether the organisation of one is compared.
+    pub(super) fn certificates(&self) -> (Option<ClientCertificates>, bool) {
+        (self.client_certificates, self.match_organisation)
+    }
+
     /// Takes what the read side needs. The configuration was checked when it was loaded; a program that
     /// made its own is told the key here.
     pub fn of(config: &Config) -> Result<Self, SettingsError> {

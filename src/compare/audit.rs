@@ -42,8 +42,21 @@ const ROUNDS_MAX: u32 = 8;
 /// How often what differs is folded again and looked at again: a decision may be on its way to the owner.
 const LOOKS_MAX: u32 = 3;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// About what a subject takes that is folded again.
+const REFOLDED_BYTES: usize = 8 << 10;
+/// So many are folded again at once in any case.
+const REFOLDED_MIN: usize = 10_000;
 /// Pages of subjects that are asked for while another is compared.
 const PAGES_AHEAD: usize = 8;
+
+/// Whether what differs is looked at once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is: nothing but its name is kept.
+    Early,
+    /// It is told.
+    Last,
+}
 
 /// What an audit needs, shared by the partitions that are audited at the same time.
 pub struct Audit {
@@ -131,7 +144,8 @@ impl Audit {
             audited.cut = audited.cut.min(cut);
             audited.records = audited.records.saturating_add(refold.records);
             audited.passes = audited.passes.saturating_add(1);
-            let (tally, suspects) = self.compare(law, partition, cut, refold.into_states()).await?;
+            let (tally, suspects) =
+                self.compare(law, partition, cut, refold.into_states(), Look::Early).await?;
             audited.tally.join(tally);
             let (differences, undecided) = self.look_again(partition, suspects).await?;
             audited.undecided = audited.undecided.saturating_add(undecided);
@@ -161,7 +175,8 @@ impl Audit {
         for subject in drawn {
             states.entry(subject).or_default();
         }
-        let (mut tally, suspects) = self.compare(law, partition, cut, states.into_iter().collect()).await?;
+        let (mut tally, suspects) =
+            self.compare(law, partition, cut, states.into_iter().collect(), Look::Early).await?;
         let (differences, undecided) = self.look_again(partition, suspects).await?;
         for difference in differences {
             tally.add(difference);
@@ -227,11 +242,15 @@ impl Audit {
         partition: PartitionId,
         cut: Offset,
         states: Vec<(Subject, State)>,
+        look: Look,
     ) -> anyhow::Result<(Tally, Vec<Suspect>)> {
         let right_at = Arc::new(Offsets::from([(partition, cut)]));
         let tail = Tail::new(&self.cluster, Offsets::clone(&right_at)).context("kafka settings")?;
         let tally = Tally::new(Expected::default(), self.first_max);
         let mut engine = Engine::new(&self.cluster, Arc::clone(law), Examined::Left, tail, tally);
+        if look == Look::Last {
+            engine.tell();
+        }
         let mut pages =
             stream::iter(pages_of(states)).map(|page| self.read(partition, page)).buffered(PAGES_AHEAD);
         while let Some((page, keys, beside)) = pages.try_next().await? {
@@ -288,18 +307,21 @@ impl Audit {
         let subjects = |suspects: &[Suspect]| -> Vec<Subject> {
             suspects.iter().map(|suspect| suspect.key.clone()).collect()
         };
-        for _ in 0..LOOKS_MAX {
+        for number in 1..=LOOKS_MAX {
             if suspects.is_empty() {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            suspects = self.fold_again(&self.law().await?, partition, subjects(&suspects), from).await?;
+            let look = if number == LOOKS_MAX { Look::Last } else { Look::Early };
+            let subjects = subjects(&suspects);
+            suspects = self.fold_again(&self.law().await?, partition, subjects, from, look).await?;
         }
         let differing = suspects.len();
         if differing > 0 {
             let held = self.held(partition, &subjects(&suspects)).await?;
             if let Some(law) = self.law().await?.without(partition, &held) {
-                suspects = self.fold_again(&Arc::new(law), partition, subjects(&suspects), from).await?;
+                let subjects = subjects(&suspects);
+                suspects = self.fold_again(&Arc::new(law), partition, subjects, from, Look::Last).await?;
             }
         }
         let undecided = u64::try_from(differing.saturating_sub(suspects.len())).unwrap_or(u64::MAX);
@@ -329,10 +351,12 @@ impl Audit {
         partition: PartitionId,
         subjects: Vec<Subject>,
         from: Offset,
+        look: Look,
     ) -> anyhow::Result<Vec<Suspect>> {
         let mut suspects = Vec::new();
-        // No more at once than are suspected one by one.
-        for subjects in subjects.chunks(SUSPECTS_MAX) {
+        // The log is read once for all of them: so as many as fit into memory, and no more than are suspected one by one.
+        let fit = self.bytes_max.checked_div(REFOLDED_BYTES).unwrap_or_default();
+        for subjects in subjects.chunks(fit.clamp(REFOLDED_MIN, SUSPECTS_MAX)) {
             let selection = Selection::named(subjects.iter().cloned());
             let (refold, cut) = self.refold(law, partition, selection, from, None).await?;
             let mut states: HashMap<Subject, State> = refold.into_states().into_iter().collect();
@@ -340,7 +364,7 @@ impl Audit {
                 .iter()
                 .map(|subject| (subject.clone(), states.remove(subject).unwrap_or_default()))
                 .collect();
-            suspects.extend(self.compare(law, partition, cut, states).await?.1);
+            suspects.extend(self.compare(law, partition, cut, states, look).await?.1);
         }
         Ok(suspects)
     }
@@ -394,8 +418,9 @@ impl Audit {
                 subjects.into_iter().partition(|subject| self.knows(subject, None));
             let cut = cuts.get(&partition).copied().unwrap_or_default();
             let law = self.law().await?;
-            let mut suspects = self.fold_again(&law, partition, born, cut).await?;
-            suspects.extend(self.fold_again(&law, partition, marked, self.start(partition)?).await?);
+            let mut suspects = self.fold_again(&law, partition, born, cut, Look::Early).await?;
+            let start = self.start(partition)?;
+            suspects.extend(self.fold_again(&law, partition, marked, start, Look::Early).await?);
             let (differences, _) = self.look_again(partition, suspects).await?;
             if !differences.is_empty() {
                 found.insert(partition, differences);

@@ -1,7 +1,7 @@
 //! What follows from cells and marks, and serves to find them: whether it is there, and nothing besides.
 //!
-//! Nothing else is the measure here than what a generation itself says: an account's cell names who owes on it, so
-//! each one's accounts name it, and a mark on the account stands with each of them; a mark on a subject stands in
+//! Nothing else is the measure here than what a generation itself says: an account's cell names who owes how much on it,
+//! so each one's dues name it with as much, and a mark on the account stands with each of them; a mark on a subject stands in
 //! its partition's index. So each generation is judged by itself, without the log:
 //!
 //! 1. What the subjects of a page call for is looked up behind it ([`Derivation::look`]); no cell is read for that.
@@ -26,7 +26,7 @@ use super::{
     tail::Offsets,
 };
 use crate::{
-    domain::{Aspect, Cell, CellError, Offset, PartitionId, Subject, Topic},
+    domain::{Aspect, Cell, CellError, Offset, PartitionId, Subject, Topic, decode_due, due_told},
     source::Cluster,
     store::{
         Derived, Generation, Quarantine, StoreError,
@@ -275,7 +275,7 @@ impl<const N: usize> Wrong<N> {
     /// As a difference of what is there on two sides.
     pub fn difference(&self, cluster: &Cluster, left: Says<'_>, right: Says<'_>) -> Difference {
         let rests =
-            if self.called_for { "which its cell calls for" } else { "which its cell does not call for" };
+            if self.called_for { "as its cell calls for" } else { "which its cell does not call for" };
         let (subject, id, name) = match &self.entry {
             Derived::Owing { customer, account } => {
                 ("customer", customer.as_str().to_owned(), format!("account {}, {rests}", account.as_str()))
@@ -342,7 +342,7 @@ impl Says<'_> {
             Says::Called(side) => &side.called,
         };
         entry.as_ref().map(|entry| match entry {
-            Entry::Named => "named".to_owned(),
+            Entry::Due(due) => decode_due(due).map_or("unreadable".to_owned(), |due| due_told(&due)),
             Entry::Mark(mark) => mark_told(mark),
         })
     }
@@ -375,12 +375,12 @@ fn calls_of(subject: &Subject, state: &State) -> Vec<(Derived, Entry)> {
         calls.push((Derived::Index { subject, partition }, Entry::Mark(mark.clone())));
     }
     let (Subject::Account(account), Some(Cell::Account(cell))) = (subject, &state.cell) else { return calls };
-    for customer in cell.customers() {
+    for (customer, due) in cell.encoded_dues() {
         for (partition, mark) in &state.quarantines {
             let (customer, account, partition) = (customer.clone(), account.clone(), *partition);
             calls.push((Derived::Told { customer, account, partition }, Entry::Mark(mark.clone())));
         }
-        calls.push((Derived::Owing { customer, account: account.clone() }, Entry::Named));
+        calls.push((Derived::Owing { customer, account: account.clone() }, Entry::Due(due.into())));
     }
     calls
 }
@@ -393,7 +393,7 @@ fn differ(entry: &Derived, called: Option<&Entry>, held: Option<&Entry>) -> bool
         Derived::Owing { .. } | Derived::Index { .. } => true,
     };
     let compared = |entry: &Entry| match entry {
-        Entry::Named => Entry::Named,
+        Entry::Due(due) => Entry::Due(due.clone()),
         Entry::Mark(mark) => {
             let waiting = if counted { mark.waiting } else { 0 };
             // Whether a gap is about to close is a note of the owner's.

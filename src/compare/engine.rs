@@ -1,7 +1,7 @@
 //! Pairs of one subject's two sides, brought to the same position and compared.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, btree_map::Entry},
     hash::BuildHasher as _,
     sync::Arc,
 };
@@ -14,15 +14,17 @@ use super::{
     tail::{Offsets, Tail},
 };
 use crate::{
-    domain::{Cell, Offset, PartitionId, Subject},
+    domain::{Cell, Class, Offset, PartitionId, Subject},
     source::{Cluster, scan::ScanError},
     store::{Position, Quarantine, redis::beside::Held},
 };
 
 /// Pairs that wait to be folded forward together, at most.
 pub const BEHIND_MAX: usize = 4_000;
-/// Differences that are looked at again, at most; what lies beyond counts at once.
-pub const SUSPECTS_MAX: usize = 10_000;
+/// Subjects that are looked at again, at most; what lies beyond counts at once, as if nothing were decided since.
+pub const SUSPECTS_MAX: usize = 1_000_000;
+/// Subjects whose differences come with their fields, at most: of others no more is kept than what is counted.
+const WHOLE_MAX: usize = 10_000;
 
 /// Which side is examined: what it lacks is missing, what it has alone is extra.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl Pair {
 pub struct Suspect {
     /// Which one.
     pub key: Subject,
-    /// In what.
+    /// In what; told by the last look alone ([`Engine::tell`]).
     pub differences: Vec<Difference>,
 }
 
@@ -75,7 +77,10 @@ pub struct Engine<'a> {
     tail: Tail,
     /// What waits behind keys on hold, from where the holds began: kept while pairs are looked at again.
     deep: Option<Tail>,
+    /// Where retention has got to, in the partitions of `deep`.
+    lows: Offsets,
     again: bool,
+    telling: bool,
     /// What it has come to.
     pub tally: Tally,
     behind: Vec<Pair>,
@@ -93,7 +98,9 @@ impl<'a> Engine<'a> {
             examined,
             tail,
             deep: None,
+            lows: Offsets::new(),
             again: false,
+            telling: false,
             tally,
             behind: Vec::new(),
             suspects: Vec::new(),
@@ -153,14 +160,26 @@ impl<'a> Engine<'a> {
         self.again = true;
     }
 
+    /// From here on suspects come with their differences: they are looked at for the last time.
+    pub fn tell(&mut self) {
+        self.telling = true;
+    }
+
     /// The records behind the keys on hold among these pairs, and all that they have since.
     fn deepen(&mut self, pairs: &[Pair], to: &Offsets) -> Result<(), ScanError> {
+        let held: Vec<&Pair> = pairs.iter().filter(|pair| !pair.right.quarantines.is_empty()).collect();
+        self.lows.clear();
+        for mark in held.iter().flat_map(|pair| &pair.right.quarantines) {
+            if let Entry::Vacant(low) = self.lows.entry(mark.partition) {
+                low.insert(self.tail.low(mark.partition)?);
+            }
+        }
         let (mut from, mut subjects) = (Offsets::new(), HashSet::new());
-        for pair in pairs.iter().filter(|pair| !pair.right.quarantines.is_empty()) {
+        for pair in held {
             subjects.insert(pair.key.clone());
             for (partition, at) in pair.right_at.iter() {
                 let mark = pair.right.quarantines.iter().find(|mark| mark.partition == *partition);
-                let first = mark.map_or(*at, |mark| mark.offset);
+                let first = mark.filter(|mark| !self.is_gone(mark)).map_or(*at, |mark| mark.offset);
                 let earliest = from.entry(*partition).or_insert(first);
                 *earliest = (*earliest).min(first);
             }
@@ -171,6 +190,11 @@ impl<'a> Engine<'a> {
             self.deep = Some(deep);
         }
         Ok(())
+    }
+
+    /// Whether retention has removed the record that holds a key back: nobody folds it any more, and the mark stands.
+    fn is_gone(&self, mark: &Quarantine) -> bool {
+        self.lows.get(&mark.partition).is_some_and(|low| mark.offset < *low)
     }
 
     /// Folds what is behind forward, and compares; blocking. What differs becomes a suspect.
@@ -192,7 +216,13 @@ impl<'a> Engine<'a> {
             if differences.is_empty() {
                 continue;
             }
-            if self.suspects.len() < SUSPECTS_MAX {
+            let suspects = self.suspects.len();
+            if suspects < SUSPECTS_MAX {
+                let differences = match (self.telling, suspects < WHOLE_MAX) {
+                    (true, true) => differences,
+                    (true, false) => differences.into_iter().map(counted).collect(),
+                    (false, _) => Vec::new(),
+                };
                 self.suspects.push(Suspect { key: pair.key, differences });
             } else {
                 for difference in differences {
@@ -226,19 +256,28 @@ impl<'a> Engine<'a> {
         let subject = &pair.key;
         let mut from = Offsets::clone(&pair.right_at);
         let deep = self.deep.as_ref().filter(|_| !right.quarantines.is_empty());
+        let tail = deep.unwrap_or(&self.tail);
         let mut lifted = Vec::new();
         if deep.is_some() {
-            for (partition, mark) in std::mem::take(&mut right.quarantines) {
+            let marks = std::mem::take(&mut right.quarantines);
+            let (gone, there): (Vec<_>, Vec<_>) = marks.into_iter().partition(|(_, mark)| self.is_gone(mark));
+            right.quarantines.extend(gone);
+            for (partition, mark) in there {
                 from.insert(partition, mark.offset);
                 lifted.push(mark);
             }
         }
-        let tail = deep.unwrap_or(&self.tail);
+        let mut where_it_stood = State::default();
+        if !lifted.is_empty() {
+            where_it_stood = right.clone();
+            tail.forward(&self.law, subject, &mut where_it_stood, (&from, &pair.right_at));
+        }
         tail.forward(&self.law, subject, &mut right, (&from, &pair.left_at));
         for mark in lifted {
             // A hold ends by a decision, or when a gap closes. One that ends by itself had no reason: it stands.
-            let held = right.quarantines.get(&mark.partition);
-            if !self.law.may_end(&mark) && held.is_none_or(|held| held.offset != mark.offset) {
+            let may_end = self.law.decides(&mark)
+                || mark.class == Class::SequenceGap && (noted(pair, &mark) || stands(&mark, &where_it_stood));
+            if !may_end && !stands(&mark, &right) {
                 right.quarantines.insert(mark.partition, mark);
             }
         }
@@ -321,6 +360,23 @@ impl<'a> Engine<'a> {
             expected: false,
         }
     }
+}
+
+/// Whether the owner on the right has noted that a gap may close: it has not come to that yet. It notes so with the
+/// record that closes the gap; a gap that is closed by then without a note holds back what it should not.
+fn noted(pair: &Pair, mark: &Quarantine) -> bool {
+    pair.right.quarantines.iter().any(|held| held.partition == mark.partition && held.heals)
+}
+
+/// Whether a mark is there, for the same record.
+fn stands(mark: &Quarantine, state: &State) -> bool {
+    state.quarantines.get(&mark.partition).is_some_and(|held| held.offset == mark.offset)
+}
+
+/// A difference without what nobody reads of it.
+fn counted(difference: Difference) -> Difference {
+    let nowhere = At { applied: None, next: None };
+    Difference { fields: Vec::new(), left: nowhere.clone(), right: nowhere, ..difference }
 }
 
 /// The next offsets of positions.

@@ -7,9 +7,7 @@ use std::{
 
 use crate::{
     decisions::{Amendments, Birth, Decisions},
-    domain::{
-        Cell, CellError, Class, FOLD_VERSION, Offset, Parameters, PartitionId, Rules, RulesError, Subject,
-    },
+    domain::{Cell, CellError, FOLD_VERSION, Offset, Parameters, PartitionId, Rules, RulesError, Subject},
     projector::lane::Ground,
     store::{Generation, Quarantine, redis::beside::Held},
 };
@@ -70,10 +68,9 @@ impl Law {
         Ok(Law { generation: birth.generation, parameters, rules, amendments })
     }
 
-    /// Whether the records behind a record that was set aside may be folded after all.
-    pub fn may_end(&self, mark: &Quarantine) -> bool {
-        mark.class == Class::SequenceGap
-            || !self.amendments.patches_of(mark.partition, mark.offset).is_empty()
+    /// Whether something is decided about the record that was set aside.
+    pub fn decides(&self, mark: &Quarantine) -> bool {
+        !self.amendments.patches_of(mark.partition, mark.offset).is_empty()
     }
 
     /// The same without what is decided of these records of a partition; `None` where nothing is.

@@ -125,6 +125,11 @@ impl Tail {
         self.records.get(subject).is_some_and(|records| records.iter().any(between))
     }
 
+    /// The first offset of a partition that retention has left.
+    pub fn low(&self, partition: PartitionId) -> Result<Offset, ScanError> {
+        Ok(self.scan.bounds(partition)?.0)
+    }
+
     /// Where it begins.
     pub fn from(&self) -> &Offsets {
         &self.from

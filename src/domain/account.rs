@@ -6,8 +6,8 @@ mod held;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    AccountFact, Amount, CellError, Class, Compared, Currency, CustomerId, Day, Effect, Entry, EntryId,
-    Event, Ignored, Indicator, Manner, Offset, RecordAt, Rejection, Rules, Statement, Time,
+    AccountFact, Amount, CellError, Class, Compared, Currency, CustomerId, Day, Dues, Effect, Entry, EntryId,
+    Event, Ignored, Indicator, Manner, Offset, RecordAt, Rejection, Rules, Statement, Time, due,
     packed::{Kind, Packer, Unpacker},
     seen::{Fingerprint, Recognised, Seen, Sighting, Window, joined, other_facts, unverifiable},
 };
@@ -16,7 +16,7 @@ use held::{Dated, Held, Mark, Opening};
 /// The most pending entries of an account.
 const PENDING_MAX: usize = 256;
 /// The most currencies of an account.
-const CURRENCIES_MAX: usize = 16;
+pub(super) const CURRENCIES_MAX: usize = 16;
 /// The most customers with a due on an account.
 const CUSTOMERS_MAX: usize = 16;
 /// How long before the account's newest event booking dates are told apart.
@@ -219,7 +219,20 @@ impl Account {
     }
     /// Who has a due on it, zero included.
     pub fn customers(&self) -> Vec<CustomerId> {
-        self.dues.iter().map(|due| due.customer.clone()).collect()
+        self.dues().map(|(customer, _)| customer.clone()).collect()
+    }
+    /// What each customer owes on it, as [`Account::due`] has it.
+    pub fn dues(&self) -> impl Iterator<Item = (&CustomerId, &[(Currency, Amount)])> {
+        self.dues.iter().map(|due| (&due.customer, due.amounts.as_slice()))
+    }
+    /// The same as it stands beside each customer's cell.
+    pub fn encoded_dues(&self) -> Vec<(CustomerId, Vec<u8>)> {
+        let encoded = |amounts: &[(Currency, Amount)]| {
+            let mut bytes = Vec::new();
+            due::encode_due(amounts, &mut bytes);
+            bytes
+        };
+        self.dues().map(|(customer, amounts)| (customer.clone(), encoded(amounts))).collect()
     }
     /// What a customer owes on it per currency, signed and never zero; `None` for one who never came to owe.
     pub fn due(&self, customer: &CustomerId) -> Option<&[(Currency, Amount)]> {
@@ -544,7 +557,7 @@ impl Account {
         }
         self.dues.reserve_exact(1);
         self.dues.push(HeldDue { customer: customer.clone(), amounts: Vec::new() });
-        Effect { owing: Some(customer.clone()), ..Effect::applied() }
+        Effect { dues: Dues::Opened, ..Effect::applied() }
     }
 
     fn sets_due(&mut self, customer: Option<&CustomerId>, currency: Currency, amount: Amount) -> Effect {
@@ -556,7 +569,7 @@ impl Account {
             let at = due.amounts.partition_point(|(known, _)| *known < currency);
             due.amounts.insert(at, (currency, amount));
         }
-        born
+        Effect { dues: born.dues.max(Dues::Changed), ..born }
     }
 
     /// Ends a pending entry, where there is one.
@@ -601,7 +614,7 @@ impl Account {
         out.count(self.dues.len());
         for due in &self.dues {
             out.bytes(due.customer.as_str().as_bytes());
-            pack_amounts(&mut out, &due.amounts);
+            due::pack(&mut out, &due.amounts);
         }
     }
 
@@ -652,7 +665,7 @@ impl Account {
         account.dues.reserve_exact(count.min(CUSTOMERS_MAX));
         for _ in 0..count {
             let customer = CustomerId::parse(from.text()?).map_err(|_| from.broken("no customer id"))?;
-            account.dues.push(HeldDue { customer, amounts: unpack_amounts(&mut from)? });
+            account.dues.push(HeldDue { customer, amounts: due::unpack(&mut from)? });
         }
         from.end()?;
         Ok(account)
@@ -694,23 +707,6 @@ impl Account {
         .into_iter()
         .sum()
     }
-}
-
-fn pack_amounts(out: &mut Packer<'_>, amounts: &[(Currency, Amount)]) {
-    out.count(amounts.len());
-    for (currency, amount) in amounts {
-        out.currency(*currency);
-        out.amount(*amount);
-    }
-}
-
-fn unpack_amounts(from: &mut Unpacker<'_>) -> Result<Vec<(Currency, Amount)>, CellError> {
-    let count = from.count()?;
-    let mut amounts = Vec::with_capacity(count.min(CURRENCIES_MAX));
-    for _ in 0..count {
-        amounts.push((from.currency()?, from.amount()?));
-    }
-    Ok(amounts)
 }
 
 fn signed(amount: Amount, indicator: Indicator) -> Amount {

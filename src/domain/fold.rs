@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    Account, AccountFact, Class, Customer, CustomerFact, CustomerId, Event, Fact, FingerprintKey, Offset,
-    Parameters, RecordAt, Rejection, Subject,
+    Account, AccountFact, Class, Customer, CustomerFact, Event, Fact, FingerprintKey, Offset, Parameters,
+    RecordAt, Rejection, Subject,
 };
 
 /// One unit of the projection.
@@ -26,10 +26,21 @@ pub struct CellError(pub String);
 pub struct Effect {
     /// Whether it was applied.
     pub outcome: Outcome,
-    /// The customer who is new to the account: its reads are to look into this cell from now on.
-    pub owing: Option<CustomerId>,
+    /// What it did to what customers owe on the account.
+    pub dues: Dues,
     /// How a statement compared, for the counters.
     pub compared: Option<Compared>,
+}
+
+/// What became of what customers owe on an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dues {
+    /// Nothing.
+    Same,
+    /// Amounts changed.
+    Changed,
+    /// A customer is new to the account.
+    Opened,
 }
 
 /// Whether an event was applied.
@@ -254,11 +265,11 @@ pub fn number_due(cell: Option<&Cell>, event: &Event, rules: &Rules) -> u64 {
 
 impl Effect {
     pub(super) const fn applied() -> Self {
-        Effect { outcome: Outcome::Applied, owing: None, compared: None }
+        Effect { outcome: Outcome::Applied, dues: Dues::Same, compared: None }
     }
 
     pub(super) const fn ignored(why: Ignored) -> Self {
-        Effect { outcome: Outcome::Ignored(why), owing: None, compared: None }
+        Effect { outcome: Outcome::Ignored(why), dues: Dues::Same, compared: None }
     }
 }
 

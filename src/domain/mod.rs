@@ -9,6 +9,7 @@ mod amount;
 mod checkpoint;
 mod currency;
 mod customer;
+mod due;
 mod event;
 mod facet;
 mod fold;
@@ -24,10 +25,11 @@ pub use amount::{Amount, AmountError};
 pub use checkpoint::{Checkpoint, LastRecord, Offset, PartitionId, RecordAt, Topic};
 pub use currency::Currency;
 pub use customer::{Customer, LastPayment, Profile};
+pub use due::{decode_due, due_told, encode_due};
 pub use event::{AccountFact, CustomerFact, Entry, Event, Fact, Indicator, Statement};
 pub use facet::{Aspect, Facet};
 pub use fold::{
-    Cell, CellError, Compared, Effect, Ignored, Manner, Outcome, PREFETCHED, Rules, RulesError, fold,
+    Cell, CellError, Compared, Dues, Effect, Ignored, Manner, Outcome, PREFETCHED, Rules, RulesError, fold,
     fold_in, number_due, pass_over, prefetch,
 };
 pub use id::{AccountId, CustomerId, EntryId, IdError, PaymentId, Subject};

@@ -12,6 +12,7 @@ use super::{Amount, CellError, Currency, Day, Offset, Time};
 pub(super) enum Kind {
     Account,
     Customer,
+    Due,
 }
 
 impl Kind {
@@ -19,12 +20,14 @@ impl Kind {
         match self {
             Kind::Account => 0xa1,
             Kind::Customer => 0xc1,
+            Kind::Due => 0xd1,
         }
     }
     const fn name(self) -> &'static str {
         match self {
             Kind::Account => "an account",
             Kind::Customer => "a customer",
+            Kind::Due => "a due",
         }
     }
 }

@@ -206,6 +206,8 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     let text = if args.json {
         serde_json::to_string_pretty(&explanation)? + "\n"
     } else if args.csv {
+        // Rows alone are for a table; what is to be known besides is for who asked.
+        eprint!("{}", print::verdict(&explanation));
         print::csv(&explanation)
     } else {
         print::table(&explanation)

@@ -96,10 +96,11 @@ pub fn reload_on_hangup(
             };
             // A file system may hang: readers are not to wait for it.
             let from = path.clone();
-            let loaded = tokio::task::spawn_blocking(move || load_again(from.as_deref())).await;
+            let load = move || load_again(from.as_deref()).map(|config| (Settings::of(&config), config));
+            let loaded = tokio::task::spawn_blocking(load).await;
             let outcome = match loaded.map_err(anyhow::Error::from).flatten() {
-                Ok(config) => {
-                    let taken = reloader.reload(Settings::of(&config)).await;
+                Ok((settings, config)) => {
+                    let taken = reloader.reload(settings).await;
                     taken.map(|()| untaken(&running, &config)).map_err(anyhow::Error::from)
                 }
                 Err(error) => {

@@ -114,8 +114,15 @@ async fn export(config: Config, args: ExportArgs) -> anyhow::Result<Outcome> {
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<Outcome> {
     let opened = snapshot::open(&args.file)?;
-    let positions: Vec<_> =
-        opened.starts().iter().map(|(partition, next)| format!("{partition}@{next}")).collect();
+    let positions: Vec<_> = opened
+        .starts()
+        .iter()
+        .map(|(id, next)| {
+            // As the topics were named where it was exported.
+            let topic = opened.head.birth.topics.get(&id.topic).map_or("?", |born| born.name.as_str());
+            format!("{topic}/{}@{next}", id.partition)
+        })
+        .collect();
     let text = if args.json {
         let report = json!({
             "file": args.file.display().to_string(),

@@ -124,6 +124,7 @@ mod tests {
                 halt: None,
                 paused: None,
                 cut: None,
+                zone: None,
                 quarantined_keys: u64::from(held.is_some()),
                 waiting_records: 0,
                 owner: "test".to_owned(),

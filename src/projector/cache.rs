@@ -9,7 +9,7 @@ use hashbrown::{HashTable, hash_table::Entry};
 use slab::Slab;
 use std::hash::BuildHasher as _;
 
-use crate::domain::{Cell, PREFETCHED, Subject, prefetch};
+use crate::domain::{Account, AccountId, Cell, Dues, PREFETCHED, Subject, prefetch};
 
 /// Where a cell is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Slot {
     pub stored: bool,
     /// The number of the last commit that wrote it; [`Slot::UNSENT`] while it is changed and not sent.
     pub commit: u64,
+    /// What became since that commit of what customers owe on it.
+    dues: Dues,
     /// Used since the hand came by.
     used: bool,
     weight: usize,
@@ -33,6 +35,17 @@ pub struct Slot {
 impl Slot {
     /// Changed since the last commit that wrote it.
     pub const UNSENT: u64 = u64::MAX;
+}
+
+/// A cell that goes out with a commit.
+#[derive(Debug)]
+pub struct Written<'a> {
+    /// Whose it is.
+    pub key: &'a Subject,
+    /// The commit gives birth to it.
+    pub born: bool,
+    /// What customers owe on it goes out too: the account, and whether a customer may be new to it.
+    pub owed: Option<(&'a AccountId, &'a Account, bool)>,
 }
 
 /// The cells that are known without asking the store.
@@ -72,8 +85,9 @@ impl Cache {
 
     /// The cell at a place has changed, and is weighed again; its weight, where the change is news since the last commit
     /// that wrote it.
-    pub fn change(&mut self, place: Place) -> Option<usize> {
+    pub fn change(&mut self, place: Place, dues: Dues) -> Option<usize> {
         let slot = self.slots.get_mut(place.0)?;
+        slot.dues = slot.dues.max(dues);
         let weight = weight(slot.cell.as_ref());
         self.weight = self.weight.saturating_sub(slot.weight).saturating_add(weight);
         slot.weight = weight;
@@ -113,7 +127,8 @@ impl Cache {
     pub fn insert(&mut self, key: Subject, cell: Option<Cell>) -> Place {
         let weight = weight(cell.as_ref());
         let stored = cell.is_some();
-        let slot = Slot { key, cell, stored, commit: 0, used: true, weight };
+        let dues = if stored { Dues::Same } else { Dues::Opened };
+        let slot = Slot { key, cell, stored, commit: 0, dues, used: true, weight };
         let Cache { hasher, places, slots, .. } = self;
         let hash = hasher.hash_one(&slot.key);
         let is_it = |place: &usize| slots.get(*place).is_some_and(|known| known.key == slot.key);
@@ -153,14 +168,22 @@ impl Cache {
         self.weight = self.weight.saturating_sub(slot.weight);
     }
 
-    /// The cell at a place goes out with a commit: its packed form is appended to `out`. Its key, and whether that commit
-    /// gives birth to it; `None` where there is no cell to write.
-    pub fn write(&mut self, place: Place, commit: u64, out: &mut Vec<u8>) -> Option<(&Subject, bool)> {
+    /// The cell at a place goes out with a commit: its packed form is appended to `out`. `None` where there is no cell to
+    /// write.
+    pub fn write(&mut self, place: Place, commit: u64, out: &mut Vec<u8>) -> Option<Written<'_>> {
         let slot = self.slots.get_mut(place.0)?;
         slot.commit = commit;
-        slot.cell.as_ref()?.encode_into(out);
+        let cell = slot.cell.as_ref()?;
+        cell.encode_into(out);
         let born = !std::mem::replace(&mut slot.stored, true);
-        Some((&slot.key, born))
+        let dues = std::mem::replace(&mut slot.dues, Dues::Same);
+        let owed = match (&slot.key, cell) {
+            (Subject::Account(id), Cell::Account(account)) if dues != Dues::Same => {
+                Some((id, account.as_ref(), dues == Dues::Opened))
+            }
+            _ => None,
+        };
+        Some(Written { key: &slot.key, born, owed })
     }
 
     /// Drops cells that were not used lately until no more than `bytes_max` are left, but none that a commit after
@@ -189,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{
         config,
-        domain::{AccountId, Offset, Parameters, PartitionId, RecordAt, Rules, Time, Topic, fold},
+        domain::{Offset, Parameters, PartitionId, RecordAt, Rules, Time, Topic, fold},
         projector::partition,
         wire,
     };
@@ -223,8 +246,8 @@ mod tests {
     fn a_cell_that_the_store_may_not_have_stays() {
         let (mut cache, places) = filled(10);
         cache.at(places[1], &key(1)).unwrap().commit = 8;
-        assert_eq!(cache.change(places[2]), Some(SLOT_BYTES));
-        assert_eq!(cache.change(places[2]), None, "it has changed already");
+        assert_eq!(cache.change(places[2], Dues::Same), Some(SLOT_BYTES));
+        assert_eq!(cache.change(places[2], Dues::Same), None, "it has changed already");
         cache.shrink(0, 7);
         let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
         assert_eq!(left, [1, 2], "in flight, and not sent yet");
@@ -232,6 +255,31 @@ mod tests {
         let left: Vec<usize> = (0..10).filter(|number| cache.find(&key(*number)).is_some()).collect();
         assert_eq!(left, [2]);
         assert_eq!(cache.weight(), SLOT_BYTES);
+    }
+
+    #[test]
+    fn what_is_owed_goes_out_at_a_birth_and_as_it_changes() {
+        let parameters = config::Config::default().parameters();
+        let (mut cache, places) = filled(1);
+        fold_one(&mut cache.at(places[0], &key(0)).unwrap().cell, 0, &parameters);
+        let written = |cache: &mut Cache, commit| {
+            let written = cache.write(places[0], commit, &mut Vec::new()).unwrap();
+            written.owed.map(|(account, _, opened)| (account.as_str().to_owned(), opened))
+        };
+        cache.change(places[0], Dues::Same);
+        assert_eq!(written(&mut cache, 1), Some(("A0".to_owned(), true)), "a birth");
+        cache.change(places[0], Dues::Same);
+        assert_eq!(written(&mut cache, 2), None);
+        for dues in [Dues::Changed, Dues::Same] {
+            cache.change(places[0], dues);
+        }
+        assert_eq!(written(&mut cache, 3), Some(("A0".to_owned(), false)));
+        for dues in [Dues::Opened, Dues::Changed] {
+            cache.change(places[0], dues);
+        }
+        assert_eq!(written(&mut cache, 4), Some(("A0".to_owned(), true)));
+        cache.change(places[0], Dues::Same);
+        assert_eq!(written(&mut cache, 5), None);
     }
 
     /// Folds one more entry into the account's cell.
@@ -259,7 +307,7 @@ mod tests {
         let mut weights = vec![cache.weight()];
         for n in 0..40 {
             fold_one(&mut cache.at(places[0], &key(0)).unwrap().cell, n, &parameters);
-            cache.change(places[0]);
+            cache.change(places[0], Dues::Same);
             weights.push(cache.weight());
         }
         assert!(weights.is_sorted() && weights[40] > weights[1] && weights[1] > weights[0], "{weights:?}");

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     domain::{
-        Cell, Class, Compared, Effect, Event, Ignored, LastRecord, Offset, Outcome, PREFETCHED, RecordAt,
+        Cell, Class, Compared, Dues, Event, Ignored, LastRecord, Offset, Outcome, PREFETCHED, RecordAt,
         Rejection, Subject, Time, Topic, fold,
     },
     source::batch::{Batch, Stored},
-    store::{Halt, Owing, StoreError},
+    store::{Halt, StoreError},
     wire,
 };
 
@@ -265,29 +265,21 @@ impl Session<'_> {
         // An event of an ignored type leaves nothing, not even a cell: there is nothing to write.
         let nothing = effect.outcome == Outcome::Ignored(Ignored::Replayed) || slot.cell.is_none();
         if !nothing {
-            self.changed_at(place);
+            self.changed_at(place, effect.dues);
         }
-        self.took_effect(subject, effect, counts);
-        Ok(())
-    }
-
-    /// Counts what an event did, and takes note of who came to owe.
-    pub(super) fn took_effect(&mut self, subject: &Subject, effect: Effect, counts: &mut Counts) {
         counts.add(effect.outcome, effect.compared);
-        if let (Subject::Account(account), Some(customer)) = (subject, effect.owing) {
-            self.pending.owing.push(Owing { customer, account: account.clone() });
-        }
+        Ok(())
     }
 
     /// A known cell has changed: until its commit is acknowledged the store may not have it.
     pub(super) fn changed(&mut self, key: &Subject) {
         if let Some(place) = self.cache.find(key) {
-            self.changed_at(place);
+            self.changed_at(place, Dues::Opened);
         }
     }
 
-    fn changed_at(&mut self, place: Place) {
-        if let Some(weight) = self.cache.change(place) {
+    fn changed_at(&mut self, place: Place, dues: Dues) {
+        if let Some(weight) = self.cache.change(place, dues) {
             self.pending.cells.push(place);
             self.pending.weight = self.pending.weight.saturating_add(weight);
         }

@@ -22,7 +22,7 @@ use super::{
     redrive::Redrives,
 };
 use crate::{
-    domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time},
+    domain::{Checkpoint, LastRecord, Offset, PREFETCHED, PartitionId, Subject, Time, encode_due},
     source::{poller::Progress, queue::Receiver},
     store::{
         CellWrite, Claimed, Commit, Halt, Owing, PartitionState, Position, Quarantine, QuarantineWrite,
@@ -181,7 +181,6 @@ pub(super) struct Pending {
     pub(super) cells: Vec<Place>,
     /// What they weighed when they changed first.
     pub(super) weight: usize,
-    pub(super) owing: Vec<Owing>,
     pub(super) quarantines: HashMap<Subject, QuarantineWrite>,
     pub(super) dead_letters: Vec<BoxFuture<'static, Result<(), KafkaError>>>,
 }
@@ -600,7 +599,7 @@ impl<'a> Session<'a> {
         let to = Checkpoint { next: self.next, last: self.last, ..self.sent.checkpoint.with_next_commit() };
         let to = self.catch_up(to);
         let state = self.beat_is_due().then(|| self.state(to));
-        let mut commit = self.commit_to(to, &pending.cells, pending.owing);
+        let mut commit = self.commit_to(to, &pending.cells);
         commit.quarantines = pending.quarantines.into_values().collect();
         commit.state = state;
         let traced = self.traced.as_mut().and_then(|traced| traced.sent(commit.cells.len()));
@@ -625,21 +624,22 @@ impl<'a> Session<'a> {
             return;
         }
         let to = self.sent.checkpoint.with_next_commit();
-        let mut commit = self.commit_to(to, &[], Vec::new());
+        let mut commit = self.commit_to(to, &[]);
         commit.state = Some(self.state(to));
         self.put_in_flight(commit, None).await;
     }
 
     /// The next commit of the chain.
-    fn commit_to(&mut self, to: Checkpoint, places: &[Place], owing: Vec<Owing>) -> Commit {
+    fn commit_to(&mut self, to: Checkpoint, places: &[Place]) -> Commit {
         let from = std::mem::replace(&mut self.sent.checkpoint, to);
+        let (cells, owing) = self.write_cells(places, to.commit);
         Commit {
             generation: self.shared.generation,
             partition: self.id,
             from: Position { checkpoint: from, ..self.sent },
             to,
             owing,
-            cells: self.write_cells(places, to.commit),
+            cells,
             quarantines: Vec::new(),
             state: None,
         }
@@ -673,23 +673,34 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Cells as they go out with a commit, side by side in one piece of memory.
-    fn write_cells(&mut self, places: &[Place], commit: u64) -> Vec<CellWrite> {
+    /// Cells as they go out with a commit, and what customers owe on them, side by side in one piece of memory.
+    fn write_cells(&mut self, places: &[Place], commit: u64) -> (Vec<CellWrite>, Vec<Owing>) {
         let mut packed = Vec::with_capacity(places.len().saturating_mul(CELL_BYTES));
-        let mut written = Vec::with_capacity(places.len());
+        let (mut written, mut owed) = (Vec::with_capacity(places.len()), Vec::new());
         for several in places.chunks(PREFETCHED) {
             // They were folded some time ago.
             self.cache.prefetch(several.iter().copied());
             for place in several {
                 let start = packed.len();
-                if let Some((key, born)) = self.cache.write(*place, commit, &mut packed) {
-                    written.push((key.clone(), born, start..packed.len()));
+                let Some(cell) = self.cache.write(*place, commit, &mut packed) else { continue };
+                written.push((cell.key.clone(), cell.born, start..packed.len()));
+                let Some((account, dues, opened)) = cell.owed else { continue };
+                for (customer, amounts) in dues.dues() {
+                    let start = packed.len();
+                    encode_due(amounts, &mut packed);
+                    owed.push((customer.clone(), account.clone(), start..packed.len(), opened));
                 }
             }
         }
         let packed = Bytes::from(packed);
         let write = |(key, born, range)| CellWrite { key, born, value: packed.slice(range) };
-        written.into_iter().map(write).collect()
+        let owe = |(customer, account, range, opened)| Owing {
+            customer,
+            account,
+            due: packed.slice(range),
+            opened,
+        };
+        (written.into_iter().map(write).collect(), owed.into_iter().map(owe).collect())
     }
 
     /// Caught up as of the newest instant at which the broker named an end that this checkpoint has reached.
@@ -720,6 +731,7 @@ impl<'a> Session<'a> {
             halt: self.halt.clone(),
             paused: self.paused.clone(),
             cut: self.shared.birth.cut(self.id),
+            zone: Some(self.shared.birth.parameters.zone.clone()),
             quarantined_keys,
             waiting_records: waiting,
             owner: self.shared.instance.clone(),

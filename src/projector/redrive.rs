@@ -25,9 +25,9 @@ use super::{
 };
 use crate::{
     decisions::Amendments,
-    domain::{Cell, Class, CustomerId, Event, Offset, PartitionId, Rejection, Subject},
+    domain::{Cell, Class, Event, Offset, PartitionId, Rejection, Subject},
     source::{batch::Stored, producer::Outgoing, scan::Scan},
-    store::{Owing, Quarantine, QuarantineWrite},
+    store::{Quarantine, QuarantineWrite},
     wire,
 };
 
@@ -86,7 +86,6 @@ struct Again {
 #[derive(Default)]
 struct Told {
     counts: Counts,
-    owing: Vec<CustomerId>,
     dead_letters: Vec<(Class, Outgoing)>,
 }
 
@@ -171,7 +170,7 @@ impl Session<'_> {
             self.changed(subject);
         }
         if let Past::Folded(effect) = past {
-            self.took_effect(subject, effect, counts);
+            counts.add(effect.outcome, effect.compared);
         }
         Ok(())
     }
@@ -338,10 +337,6 @@ impl Session<'_> {
             }
             self.changed(&subject);
         }
-        if let Subject::Account(account) = &subject {
-            let owing = told.owing.into_iter().map(|customer| Owing { customer, account: account.clone() });
-            self.pending.owing.extend(owing);
-        }
         if let Some(home) = born_at {
             self.record_home(&subject, home);
         }
@@ -416,7 +411,6 @@ impl Again {
         lane.take(&ground, record, &mut |step| match step.fate {
             Fate::Folded(effect) | Fate::Early(effect) => {
                 told.counts.add(effect.outcome, effect.compared);
-                told.owing.extend(effect.owing);
             }
             // It is on the dead-letter topic already.
             Fate::SetAside(why) if step.at.offset == held.offset && why.class == held.class => {}

@@ -99,6 +99,12 @@ pub enum SnapshotError {
         /// Which file.
         path: PathBuf,
     },
+    /// It is not what it was when it was verified.
+    #[error("{} was changed or replaced meanwhile: start again", path.display())]
+    Replaced {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The digest fits, and yet.
     #[error("{}: {reason}", path.display())]
     Unreadable {
@@ -115,6 +121,20 @@ struct Digested<W> {
     digest: Sha256,
 }
 
+impl<W> Digested<W> {
+    fn new(inner: W) -> Self {
+        Digested { inner, digest: Sha256::new() }
+    }
+}
+
+impl<R: Read> Read for Digested<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.digest.update(bytes.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
 impl<W: Write> Write for Digested<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
@@ -127,29 +147,51 @@ impl<W: Write> Write for Digested<W> {
     }
 }
 
+/// A file under a name that nobody else writes to, and that goes with this unless it got its own.
+pub(super) struct Partial(PathBuf);
+
+impl Partial {
+    fn create(path: &Path, suffix: &str) -> io::Result<(Self, File)> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("{suffix}-{:016x}", rand::random::<u64>()));
+        let partial = PathBuf::from(name);
+        let mut options = File::options();
+        options.create_new(true).write(true);
+        // Names and balances are nobody else's business.
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&partial)?;
+        Ok((Partial(partial), file))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Nothing is left under this name where the file got its own.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
 /// A file in the making, under a name of its own until it is whole.
 pub(super) struct Writer {
     path: PathBuf,
-    partial: PathBuf,
+    partial: Partial,
     stream: zstd::Encoder<'static, Digested<BufWriter<File>>>,
 }
 
 impl Writer {
     pub(super) fn create(path: &Path, suffix: &str) -> Result<Self, SnapshotError> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        let partial = PathBuf::from(name);
         let create = || {
-            let mut options = File::options();
-            options.create(true).truncate(true).write(true);
-            // Names and balances are nobody else's business.
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut inner =
-                Digested { inner: BufWriter::new(options.open(&partial)?), digest: Sha256::new() };
+            let (partial, file) = Partial::create(path, suffix)?;
+            let mut inner = Digested::new(BufWriter::new(file));
             inner.write_all(&MAGIC)?;
-            zstd::Encoder::new(inner, LEVEL)
+            Ok((partial, zstd::Encoder::new(inner, LEVEL)?))
         };
-        let stream = create().map_err(|error| SnapshotError::Io { path: path.to_owned(), error })?;
+        let (partial, stream) =
+            create().map_err(|error| SnapshotError::Io { path: path.to_owned(), error })?;
         Ok(Writer { path: path.to_owned(), partial, stream })
     }
 
@@ -160,16 +202,12 @@ impl Writer {
         self.stream.write_all(&bytes)
     }
 
-    /// Under which name it is written.
-    pub(super) fn partial(&self) -> &Path {
-        &self.partial
-    }
-
     /// Ends the stream of a file that never gets its name.
-    pub(super) fn close(self) -> io::Result<()> {
+    pub(super) fn close(self) -> io::Result<Partial> {
         let Digested { mut inner, digest } = self.stream.finish()?;
         inner.write_all(&digest.finalize())?;
-        inner.flush()
+        inner.flush()?;
+        Ok(self.partial)
     }
 
     /// Ends the stream with its digest, makes sure that the disk has it, and gives the file its name.
@@ -182,7 +220,7 @@ impl Writer {
             let file = inner.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync_all()?;
             let bytes = file.metadata()?.len();
-            std::fs::rename(&partial, &path)?;
+            std::fs::rename(partial.path(), &path)?;
             Ok((hex(&digest), bytes))
         };
         finish().map_err(|error| SnapshotError::Io { path: path.clone(), error })
@@ -221,7 +259,7 @@ pub(super) fn verify(path: &Path) -> Result<String, SnapshotError> {
 /// Reads the items of a file, which was verified before.
 pub(super) struct Reader {
     path: PathBuf,
-    stream: zstd::Decoder<'static, BufReader<io::Take<File>>>,
+    stream: zstd::Decoder<'static, BufReader<Digested<io::Take<File>>>>,
 }
 
 impl Reader {
@@ -232,7 +270,9 @@ impl Reader {
             let magic = u64::try_from(MAGIC.len()).unwrap_or_default();
             file.seek(SeekFrom::Start(magic))?;
             let body = bytes.saturating_sub(DIGEST_BYTES).saturating_sub(magic);
-            zstd::Decoder::new(file.take(body))
+            let mut body = Digested::new(file.take(body));
+            body.digest.update(MAGIC);
+            zstd::Decoder::new(body)
         };
         let stream = open().map_err(|error| SnapshotError::Io { path: path.to_owned(), error })?;
         Ok(Reader { path: path.to_owned(), stream })
@@ -254,7 +294,70 @@ impl Reader {
         read().map_err(|error| self.unreadable(error.to_string()))
     }
 
+    /// Demands that what was read has this digest: it may be another file than the one that was verified.
+    pub(super) fn demand(self, digest: &str) -> Result<(), SnapshotError> {
+        let Reader { path, stream } = self;
+        let mut rest = stream.finish();
+        if let Err(error) = io::copy(&mut rest, &mut io::sink()) {
+            return Err(SnapshotError::Io { path, error });
+        }
+        let read = rest.into_inner().digest.finalize();
+        if hex(&read) == digest { Ok(()) } else { Err(SnapshotError::Replaced { path }) }
+    }
+
     pub(super) fn unreadable(&self, reason: impl Into<String>) -> SnapshotError {
         SnapshotError::Unreadable { path: self.path.clone(), reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, ffi::OsString};
+
+    use super::*;
+
+    fn names(folder: &Path) -> BTreeSet<OsString> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn writers_of_one_path_do_not_spoil_each_other_and_leave_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut writers = [(); 3].map(|()| Writer::create(&path, ".partial").unwrap());
+        assert_eq!(names(folder.path()).len(), 3);
+        for (number, writer) in (0_u8..).zip(&mut writers) {
+            writer.put(&Item::End(vec![number])).unwrap();
+        }
+        let [one, two, three] = writers;
+        let raw = one.close().unwrap();
+        assert_eq!(Reader::open(raw.path()).unwrap().next().unwrap(), Item::End(vec![0]));
+        let (digest, bytes) = two.finish().unwrap();
+        drop((raw, three));
+        assert_eq!(names(folder.path()), [OsString::from("file")].into());
+        let metadata = std::fs::metadata(&path).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+        assert_eq!((metadata.len(), mode & 0o777), (bytes, 0o600));
+        assert_eq!(verify(&path).unwrap(), digest);
+        let mut reader = Reader::open(&path).unwrap();
+        assert_eq!(reader.next().unwrap(), Item::End(vec![1]));
+        reader.demand(&digest).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_another_than_the_one_that_was_verified_is_refused_at_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let write = |number| {
+            let mut writer = Writer::create(&path, ".partial").unwrap();
+            writer.put(&Item::End(vec![number])).unwrap();
+            writer.finish().unwrap().0
+        };
+        let verified = write(1);
+        write(2);
+        let mut reader = Reader::open(&path).unwrap();
+        assert_eq!(reader.next().unwrap(), Item::End(vec![2]));
+        let refused = reader.demand(&verified);
+        assert!(matches!(refused, Err(SnapshotError::Replaced { .. })), "{refused:?}");
     }
 }

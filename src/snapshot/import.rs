@@ -70,6 +70,7 @@ pub fn open(path: &Path) -> Result<Opened, SnapshotError> {
     if found != cut.subjects {
         return Err(reader.unreadable(format!("{} subjects are told of, {found} are there", cut.subjects)));
     }
+    reader.demand(&digest)?;
     Ok(Opened { path: path.to_owned(), head, checkpoints: cut.checkpoints, subjects: found, digest })
 }
 
@@ -108,12 +109,12 @@ impl Opened {
             match item {
                 Item::Subject { subject, cell, marks: bytes } => {
                     let quarantines = marks(&bytes)?;
-                    let customers = match cell.as_ref().map(|cell| Cell::decode(&subject, cell)).transpose() {
-                        Ok(Some(Cell::Account(account))) => account.customers(),
+                    let dues = match cell.as_ref().map(|cell| Cell::decode(&subject, cell)).transpose() {
+                        Ok(Some(Cell::Account(account))) => account.encoded_dues(),
                         Ok(Some(Cell::Customer(_)) | None) => Vec::new(),
                         Err(error) => return Err(reader.unreadable(error.to_string()).into()),
                     };
-                    page.push(Planted { subject, cell, quarantines, customers });
+                    page.push(Planted { subject, cell, quarantines, dues });
                 }
                 Item::End(_) => break,
                 Item::Head(_) | Item::At(_) => {}
@@ -124,6 +125,8 @@ impl Opened {
             }
         }
         import.plant(&page).await.context("the store does not take the snapshot")?;
+        // Without positions nobody folds onto what was planted from another file than the one that was verified.
+        tokio::task::block_in_place(|| reader.demand(&self.digest))?;
         let positions: Vec<_> = self
             .checkpoints
             .iter()

@@ -1,6 +1,6 @@
 //! All that a generation holds, decoded from keys: what two stores are compared by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -12,8 +12,8 @@ use crate::domain::{AccountId, CustomerId, PartitionId, Subject};
 pub struct Contents {
     /// Cells, encoded.
     pub cells: BTreeMap<Subject, Bytes>,
-    /// The accounts on which each customer owes, or once did.
-    pub owing: BTreeMap<CustomerId, BTreeSet<AccountId>>,
+    /// The accounts on which each customer owes, or once did, and how much, encoded.
+    pub owing: BTreeMap<CustomerId, BTreeMap<AccountId, Bytes>>,
     /// Why a subject is on hold, per partition.
     pub quarantines: BTreeMap<Subject, BTreeMap<PartitionId, Quarantine>>,
     /// Which accounts with a due put a customer on hold.

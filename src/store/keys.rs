@@ -7,7 +7,7 @@
 //! | `{bp}:evicted` | hash: each run of a server → how often it had evicted; the generations that lost keys by it |
 //! | `{bp}:g1:pos`, `:state` | hashes, a field per partition: [`Position`] packed, heartbeat as JSON |
 //! | `{bp}:g1:a:<account>`, `:c:<customer>` | cells |
-//! | `{bp}:g1:d:<customer>` | hash: each account on which the customer owes, or once did → nothing |
+//! | `{bp}:g1:d:<customer>` | hash: each account on which the customer owes, or once did → how much, packed |
 //! | `{bp}:g1:qa:<account>`, `:qc:<customer>` | hashes: partition → quarantine as JSON |
 //! | `{bp}:g1:qd:<customer>` | hash: `<account>/<partition>` → quarantine of an account with a due |
 //! | `{bp}:g1:qi:<partition>` | hash: key → quarantine; what an owner loads when it claims |
@@ -36,7 +36,7 @@ pub struct Keys {
 pub enum Name {
     /// A cell.
     Cell(Subject),
-    /// The accounts on which a customer owes.
+    /// What a customer owes, by account.
     Owing(CustomerId),
     /// The marks of an account, one per partition.
     AccountQuarantine(AccountId),
@@ -141,11 +141,6 @@ impl Keys {
         text.extend([self.head.as_str(), kind, id]);
     }
 
-    /// The start of the key of every account's cell.
-    pub fn accounts(&self) -> String {
-        self.of("a:", "")
-    }
-
     /// An account's cell.
     pub fn account(&self, id: &AccountId) -> String {
         self.of("a:", id.as_str())
@@ -156,8 +151,7 @@ impl Keys {
         self.of("c:", id.as_str())
     }
 
-    /// Hash: account on which the customer owes, or once did → nothing. Not a set: Redis 7.0 keeps small hashes in one
-    /// piece, and small sets of text in a table, which costs readers twice as much.
+    /// Hash: account on which the customer owes, or once did → how much.
     pub fn owing(&self, id: &CustomerId) -> String {
         self.of("d:", id.as_str())
     }

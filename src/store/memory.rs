@@ -11,7 +11,6 @@ use bytes::Bytes;
 use super::{
     AccountRead, Claimed, Commit, CountStore, CustomerRead, Fed, Generation, Live, Owing, PartitionState,
     Position, Quarantine, Quota, ReadStore, Snapshot, StoreError, Token, WriteStore, contents::Contents,
-    without_cell,
 };
 use crate::domain::{AccountId, Checkpoint, CustomerId, Offset, PartitionId, Subject};
 
@@ -132,9 +131,9 @@ impl Contents {
                 }
             }
         }
-        for Owing { customer, account } in &commit.owing {
-            self.owing.entry(customer.clone()).or_default().insert(account.clone());
-            if let Some(marks) = self.quarantines.get(&Subject::Account(account.clone())) {
+        for Owing { customer, account, due, opened } in &commit.owing {
+            self.owing.entry(customer.clone()).or_default().insert(account.clone(), due.clone());
+            if *opened && let Some(marks) = self.quarantines.get(&Subject::Account(account.clone())) {
                 let copies = self.due_quarantines.entry(customer.clone()).or_default();
                 for (partition, mark) in marks {
                     copies.insert((account.clone(), *partition), mark.clone());
@@ -289,17 +288,13 @@ impl ReadStore for MemoryStore {
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
         let held = self.lock();
         let Some((snapshot, contents)) = held.served() else { return Ok(None) };
-        let account = |id: &AccountId| {
-            let cell = contents.cells.get(&Subject::Account(id.clone())).ok_or_else(without_cell)?;
-            Ok((id.clone(), cell.clone()))
-        };
         let owing = contents.owing.get(id).into_iter().flatten();
         let mut quarantines = contents.quarantines_of(&Subject::Customer(id.clone()));
         quarantines.extend(contents.due_quarantines.get(id).into_iter().flat_map(BTreeMap::values).cloned());
         Ok(Some(CustomerRead {
             snapshot: Arc::new(snapshot),
             cell: contents.cells.get(&Subject::Customer(id.clone())).cloned(),
-            accounts: owing.map(account).collect::<Result<_, StoreError>>()?,
+            dues: owing.map(|(account, due)| (account.clone(), due.clone())).collect(),
             quarantines,
         }))
     }

@@ -46,15 +46,19 @@ pub struct CellWrite {
     pub born: bool,
 }
 
-/// A customer is new to an account: from now on the customer's reads look into that account's cell.
-///
-/// Marks of a quarantine of the account that stand already are copied to the customer by the same script.
+/// What a customer owes on an account, as the customer's reads find it. It stands in the account's cell too, which the
+/// same commit writes.
 #[derive(Debug, Clone)]
 pub struct Owing {
     /// Who owes.
     pub customer: CustomerId,
     /// On which account.
     pub account: AccountId,
+    /// How much, by [`crate::domain::encode_due`].
+    pub due: Bytes,
+    /// The customer may be new to the account: marks of the account that stand already are copied to the customer by the
+    /// same script.
+    pub opened: bool,
 }
 
 /// An entry beside the cells that follows from one of them, or from the marks of its key: it serves to find them.
@@ -143,6 +147,9 @@ pub struct PartitionState {
     /// was there. Subjects without a beginning since then are incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Time>,
+    /// The zone of the generation's days, as an IANA name: who reads it must go by the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// How many keys are on hold.
     pub quarantined_keys: u64,
     /// How many records of theirs wait in the log.
@@ -173,7 +180,7 @@ pub struct Commit {
     pub to: Checkpoint,
     /// Cells, each at most once.
     pub cells: Vec<CellWrite>,
-    /// Who comes to owe on which account, each at most once.
+    /// Who owes how much on which account, each at most once; with the account's cell.
     pub owing: Vec<Owing>,
     /// Keys on hold.
     pub quarantines: Vec<QuarantineWrite>,
@@ -236,12 +243,6 @@ pub enum StoreError {
         /// What is wrong, and the remedy.
         reason: String,
     },
-}
-
-/// A pair of a customer and an account is written before the account's cell: one without is half of a commit that
-/// stopped half way, until that is folded again, or the cell is lost. A sum without it would be a wrong one.
-fn without_cell() -> StoreError {
-    StoreError::Transient { reason: "an account on which a customer owes has no cell".to_owned() }
 }
 
 /// The write side.
@@ -333,8 +334,8 @@ pub struct CustomerRead {
     pub snapshot: Arc<Snapshot>,
     /// The encoded [`crate::domain::Customer`].
     pub cell: Option<Bytes>,
-    /// The encoded [`crate::domain::Account`] of each account on which the customer owes or once did.
-    pub accounts: Vec<(AccountId, Bytes)>,
+    /// Each account on which the customer owes or once did, and how much, to be read by [`crate::domain::decode_due`].
+    pub dues: Vec<(AccountId, Bytes)>,
     /// Why the customer, or an account with a due, is on hold.
     pub quarantines: Vec<Quarantine>,
 }
@@ -359,13 +360,14 @@ pub struct Live {
     pub generations: Vec<Fed>,
 }
 
-/// The read side. Every method is one round trip; `Ok(None)` where no generation is active.
+/// The read side. Every method is one round trip, a second one where a subject is on hold or the store is full;
+/// `Ok(None)` where no generation is active.
 #[async_trait]
 pub trait ReadStore: Send + Sync {
     /// An account's cell and what tells whether to believe it.
     async fn account(&self, id: &AccountId) -> Result<Option<AccountRead>, StoreError>;
 
-    /// A customer's cell, the accounts with a due, and what tells whether to believe them.
+    /// A customer's cell, the dues, and what tells whether to believe them.
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError>;
 
     /// Positions and heartbeats of every partition of the active generation.

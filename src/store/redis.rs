@@ -166,6 +166,7 @@ impl RedisStore {
             halt: None,
             paused: None,
             cut: None,
+            zone: None,
             quarantined_keys: 0,
             waiting_records: 0,
             owner: "check".to_owned(),
@@ -176,7 +177,12 @@ impl RedisStore {
             from: claimed.position,
             to: Checkpoint { commit: 1, ..claimed.position.checkpoint },
             cells: vec![CellWrite { key: cell.clone(), value: value.clone(), born: true }],
-            owing: vec![Owing { customer: customer.clone(), account: account.clone() }],
+            owing: vec![Owing {
+                customer: customer.clone(),
+                account: account.clone(),
+                due: value.clone(),
+                opened: true,
+            }],
             quarantines: vec![QuarantineWrite {
                 subject: Subject::Account(account.clone()),
                 quarantine: mark,
@@ -374,14 +380,16 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
     let guards: Vec<&(Subject, Bytes)> =
         commit.quarantines.iter().filter_map(|mark| mark.unless_changed.as_ref()).collect();
     let fields = quarantine_fields(keys, commit)?;
-    let (owing, marks) = (&commit.owing, mark_hashes(&fields));
+    let (opened, changed): (Vec<&Owing>, Vec<&Owing>) = commit.owing.iter().partition(|owing| owing.opened);
+    let owing = || opened.iter().chain(&changed);
+    let marks = mark_hashes(&fields);
 
-    let owing_keys = owing.len().saturating_mul(3);
+    let owing_keys = commit.owing.len().saturating_add(opened.len().saturating_mul(2));
     let counts = [2, commit.cells.len(), guards.len(), owing_keys, marks.len()];
     let key_count = counts.into_iter().fold(0, usize::saturating_add);
     let cell_bytes =
         commit.cells.iter().map(|cell| cell.value.len().saturating_add(64)).fold(512, usize::saturating_add);
-    let owing_bytes = owing.len().saturating_mul(200);
+    let owing_bytes = commit.owing.len().saturating_mul(200);
     let mut command = Cmd::with_capacity(key_count.saturating_mul(3), cell_bytes.saturating_add(owing_bytes));
     command.arg("EVALSHA").arg(&code.hash).arg(key_count);
 
@@ -394,13 +402,13 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
     for (key, _) in &guards {
         command.arg(keys.cell(key));
     }
-    for Owing { customer, .. } in owing {
-        command.arg(keys.owing(customer));
+    for owing in owing() {
+        command.arg(keys.owing(&owing.customer));
     }
-    for Owing { account, .. } in owing {
+    for Owing { account, .. } in &opened {
         command.arg(keys.account_quarantine(account));
     }
-    for Owing { customer, .. } in owing {
+    for Owing { customer, .. } in &opened {
         command.arg(keys.due_quarantine(customer));
     }
     for hash in &marks {
@@ -414,15 +422,18 @@ fn commit_command(code: &Code, keys: &Keys, commit: &Commit) -> Result<Cmd, Stor
         None => command.arg(""),
     };
     command.arg(commit.cells.len()).arg(born.len()).arg(guards.len());
-    command.arg(owing.len()).arg(marks.len());
+    command.arg(commit.owing.len()).arg(opened.len()).arg(marks.len());
     for cell in born.iter().chain(&known) {
         command.arg(cell.value.as_ref());
     }
     for (_, value) in &guards {
         command.arg(value.as_ref());
     }
-    for Owing { account, .. } in owing {
-        command.arg(account.as_str());
+    for owing in owing() {
+        command.arg(owing.account.as_str());
+    }
+    for owing in owing() {
+        command.arg(owing.due.as_ref());
     }
     for hash in &marks {
         let count = i64::try_from(hash.fields.len()).unwrap_or(i64::MAX);
@@ -480,8 +491,8 @@ fn quarantine_fields(keys: &Keys, commit: &Commit) -> Result<Vec<MarkField>, Sto
         let key = match &mark.subject {
             Subject::Account(id) => {
                 // The script copies the marks that stand already: not this one.
-                let new =
-                    commit.owing.iter().filter(|owing| owing.account == *id).map(|owing| &owing.customer);
+                let new = commit.owing.iter().filter(|owing| owing.opened && owing.account == *id);
+                let new = new.map(|owing| &owing.customer);
                 for customer in mark.customers.iter().chain(new) {
                     let (key, name) = (keys.due_quarantine(customer), keys::due_field(id, partition));
                     fields.push(MarkField { key, name, value: value.clone(), index: false, removed });

@@ -9,9 +9,9 @@ mod repeats;
 
 use balance_projector::domain::{
     AccountFact, AccountId, Amount, BalanceType, Cell, Class, Compared, Currency, Customer, CustomerFact,
-    CustomerId, Day, Effect, Entry, EntryId, Event, FOLD_VERSION, Fact, FigureError, FingerprintKey, Ignored,
-    Indicator, LastPayment, Offset, Outcome, Parameters, PartitionId, PaymentId, RecordAt, Rejection, Rules,
-    Statement, Time, Topic, fold,
+    CustomerId, Day, Dues, Effect, Entry, EntryId, Event, FOLD_VERSION, Fact, FigureError, FingerprintKey,
+    Ignored, Indicator, LastPayment, Offset, Outcome, Parameters, PartitionId, PaymentId, RecordAt,
+    Rejection, Rules, Statement, Time, Topic, fold,
 };
 use jiff::{Timestamp, ToSpan as _};
 use uuid::Uuid;

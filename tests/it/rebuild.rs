@@ -22,6 +22,7 @@ use balance_projector::{
 use serde_json::Value;
 
 use crate::support::{
+    Folder,
     compare::{self, Log},
     events, eventually, http,
     kafka::{self, Broker, Topics},
@@ -238,10 +239,11 @@ fn a_switch_and_its_way_back_under_load_cost_no_answer_and_nothing_goes_back() {
     });
     // Generation 2 is told from generation 1: there, all three owe 7. An answer of both would say 17.
     let seven = deployed.redis.command::<Vec<u8>>(&["GET", "{bp}:g2:a:m2"]);
+    let due = deployed.redis.command::<Vec<u8>>(&["HGET", "{bp}:g2:d:debtor", "m2"]);
     for account in ["m0", "m1"] {
-        let mut set = ::redis::cmd("SET");
-        set.arg(format!("{{bp}}:g2:a:{account}")).arg(&seven);
-        set.query::<()>(&mut deployed.redis.connection()).unwrap();
+        let mut both = ::redis::pipe();
+        both.set(format!("{{bp}}:g2:a:{account}"), &seven).hset("{bp}:g2:d:debtor", account, &due);
+        both.query::<()>(&mut deployed.redis.connection()).unwrap();
     }
 
     let readers = [Reader::account(product.views), Reader::customer(product.views, "debtor")];
@@ -253,6 +255,11 @@ fn a_switch_and_its_way_back_under_load_cost_no_answer_and_nothing_goes_back() {
     assert!(refusal.contains("found 2 differences in 9 cells"), "{refusal}");
     assert_eq!(deployed.served(), "1");
     deployed.compared(TWO, ONE, 0);
+    // The newest counts, whichever was held still.
+    deployed.compared(ONE, TWO, 3);
+    let refusal = deployed.command(1, &["rebuild", "promote", "--yes", "--as", "jana"]);
+    assert!(refusal.contains("found 3 differences in 9 cells"), "{refusal}");
+    deployed.compared(ONE, TWO, 0);
     for round in 0..3 {
         let told = deployed.command(0, &["rebuild", "promote", "2", "--yes", "--as", "jana"]);
         assert!(told.contains("readers are served generation 2"), "{told}");
@@ -478,6 +485,24 @@ fn a_log_whose_head_is_gone_is_named_and_taken_up_where_it_starts_with_its_cut_s
     assert_eq!((answer.status, answer.header("Projection-Incomplete-Since")), (200, None));
     assert!(reader.stop().success());
     assert!(rebuild.stop().success());
+
+    // What begins with a snapshot of it knows no more.
+    let folder = Folder::new("log-start");
+    let file = folder.join("snapshot");
+    let file = file.to_str().unwrap();
+    deployed.command(0, &["snapshot", "export", file]);
+    let three = Generation(3);
+    let seeded = deployed.start(&["rebuild", "start", "--seed", file, "--yes", "--as", "jana"]);
+    deployed.becomes(three, "complete");
+    deployed.command(0, &["rebuild", "promote", "3", "--yes", "--as", "jana", "--reason", "a trial"]);
+    let reader = Product::start("serve", topics, &deployed.redis.url(), &settings());
+    reader.ready();
+    for (account, status) in [("begun", 200), ("cut", 503), ("a1", 200), ("a0", 503)] {
+        let answer = http::account(reader.views, account).unwrap();
+        assert_eq!(answer.status, status, "{account} from the snapshot: {answer:?}");
+    }
+    assert!(reader.stop().success());
+    assert!(seeded.stop().success());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     path::Path,
     time::{Duration, Instant},
 };
@@ -71,6 +72,26 @@ fn imported(file: &Path) -> Contents {
     })
 }
 
+/// An import of a file that is another one by the time that it is read for the second time.
+fn replaced(file: &Path, by: &Path) -> String {
+    let redis = redis::Server::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = store(&redis);
+        let opened = snapshot::open(file).unwrap();
+        std::fs::copy(by, file).unwrap();
+        let error = opened.import(&store, Generation(2)).await.unwrap_err();
+        assert!(store.positions(Generation(2)).await.unwrap().is_empty(), "nobody may fold onto it");
+        error.to_string()
+    })
+}
+
+/// The keys on hold in all partitions of the first generation.
+fn on_hold(redis: &redis::Server, partitions: &[PartitionId]) -> BTreeSet<Subject> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async { store(redis).on_hold(Generation(1), partitions).await.unwrap() })
+}
+
 /// `rebuild start` onto a snapshot.
 fn seed(file: &Path) -> [&str; 7] {
     ["rebuild", "start", "--yes", "--as", "jana", "--seed", file.to_str().unwrap()]
@@ -110,12 +131,19 @@ fn a_snapshot_of_an_idle_generation_holds_all_that_the_store_does() {
     let contents = compare::dump(&redis.url());
     assert!(!contents.index.is_empty() && !contents.owing.is_empty());
     assert!(report["subjects"].as_u64().unwrap() >= contents.cells.len() as u64, "{report:#}");
+    let partitions: Vec<_> = contents.positions.keys().copied().collect();
+    let marked: BTreeSet<_> = contents.index.values().flat_map(|keys| keys.keys().cloned()).collect();
+    assert_eq!(on_hold(&redis, &partitions), marked);
     let back = imported(&file);
     for (partition, position) in &contents.positions {
         let (ours, theirs) = (position.checkpoint, back.positions[partition].checkpoint);
         assert_eq!((ours.next, ours.last, theirs.complete), (theirs.next, theirs.last, false));
     }
     assert_eq!(uncounted(back), uncounted(contents));
+    let later = folder.join("later.snapshot");
+    export(&topics, &redis, &later);
+    let refused = replaced(&file, &later);
+    assert!(refused.contains("was changed or replaced meanwhile: start again"), "{refused}");
 }
 
 #[test]
@@ -192,10 +220,17 @@ fn a_snapshot_cut_short_or_altered_is_refused() {
     let nothing = product::command(&topics, &redis.url(), &nowhere);
     assert_eq!(nothing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("generation 7 does not exist"), "{nothing:?}");
+    // One that fails at its very end: a folder gives its name to no file.
+    let taken = folder.join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    let arguments = ["snapshot", "export", "--force", taken.to_str().unwrap()];
+    let failed = product::command(&topics, &redis.url(), &arguments);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     assert_eq!(std::fs::read(&file).unwrap(), whole);
-    let names: Vec<_> =
+    let names: BTreeSet<_> =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 2, "no half files: {names:?}");
+    let left = ["other.snapshot", "taken", "whole.snapshot"].map(OsString::from);
+    assert_eq!(names, BTreeSet::from(left), "no half files");
 }
 
 #[test]
@@ -314,7 +349,7 @@ async fn an_import_that_another_one_took_over_changes_nothing_any_more() {
     let planted = |value: &str| {
         let subject = Subject::Account(AccountId::parse("A1").unwrap());
         let cell = Some(value.as_bytes().to_vec());
-        [Planted { subject, cell, quarantines: Vec::new(), customers: Vec::new() }]
+        [Planted { subject, cell, quarantines: Vec::new(), dues: Vec::new() }]
     };
     let stored = || redis.command::<Option<String>>(&["GET", "{bp}:g2:a:A1"]);
     let dead = store.import(generation).await.unwrap().expect("nobody else imports");

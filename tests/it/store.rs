@@ -195,8 +195,14 @@ fn cell(id: &str, value: &str, born: bool) -> CellWrite {
     CellWrite { key: account_cell(id), value: Bytes::copy_from_slice(value.as_bytes()), born }
 }
 
+/// What a customer who may be new to an account owes on it.
 fn owing(who: &str, on: &str) -> Owing {
-    Owing { customer: customer(who), account: account(on) }
+    Owing { customer: customer(who), account: account(on), due: due(who, on), opened: true }
+}
+
+/// Stores look into no due: any bytes will do.
+fn due(who: &str, on: &str) -> Bytes {
+    Bytes::from(format!("due of {who} on {on}"))
 }
 
 fn quarantine(partition: PartitionId, offset: i64) -> Quarantine {
@@ -226,6 +232,7 @@ fn state(beat: u64) -> PartitionState {
         halt: Some(Halt { reason: "r".to_owned(), remedy: "é".to_owned() }),
         paused: Some("p".to_owned()),
         cut: Some(Time::from_millis(3)),
+        zone: Some("Europe/Prague".to_owned()),
         quarantined_keys: 1,
         waiting_records: 2,
         owner: "test".to_owned(),

@@ -36,6 +36,33 @@ fn what_was_answered_once_is_not_taken_back() {
     assert!(!look(&reached).fell_behind(&of(3)));
 }
 
+#[test]
+fn figures_of_days_are_not_answered_by_another_zone() {
+    let start = Instant::now() + Duration::from_secs(1_000);
+    let zoned = |beat, zone: &str| {
+        let mut states = states(1, beat, Some(0));
+        for (_, state) in &mut states {
+            state.zone = Some(zone.to_owned());
+        }
+        live(snapshot(5, 9), states)
+    };
+    let customer = RestsOn::Customer { home: Some(0) };
+    for (zone, account) in [("Europe/Prague", true), ("America/New_York", false)] {
+        let mut view = View { zone: Arc::from("Europe/Prague"), ..View::default() };
+        let mut at = start;
+        for beat in 1..=4 {
+            at += Duration::from_secs(1);
+            view = view.advanced(&zoned(beat, zone), at);
+        }
+        let told = view.staleness(&snapshot(5, 9), ACCOUNT, MAX, at);
+        assert_eq!(told.is_ok(), account, "{zone}: {told:?}");
+        assert!(account || told == Err(Unavailable::Incomplete), "{told:?}");
+        assert!(view.staleness(&snapshot(5, 9), customer, MAX, at).is_ok(), "no day is told of a customer");
+        let reasons = view.reasons(MAX, at).join("; ");
+        assert_eq!(reasons.contains("set `zone` of this process"), !account, "{reasons}");
+    }
+}
+
 fn snapshot(next: i64, commit: u64) -> Snapshot {
     let checkpoint = Checkpoint { next: Offset(next), commit, complete: true, last: None };
     let position = Position { token: Token([7; 16]), checkpoint };
@@ -52,6 +79,7 @@ fn states(claim: u64, beat: u64, caught_up_ms_ago: Option<u64>) -> Vec<(Partitio
         halt: None,
         paused: None,
         cut: None,
+        zone: None,
         quarantined_keys: 0,
         waiting_records: 0,
         owner: String::new(),

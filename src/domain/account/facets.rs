@@ -2,7 +2,8 @@
 
 use super::{Account, CreditLine, Dated, Held, Mark};
 use crate::domain::{
-    Amount, Currency,
+    Amount,
+    due::due_told,
     facet::{Aspect, Facet, digest, hex},
 };
 
@@ -34,10 +35,7 @@ impl Account {
         }
         for (place, due) in self.dues.iter().enumerate() {
             let name = due.customer.as_str();
-            let amounts = due.amounts.iter().map(|(currency, amount)| told(*currency, *amount));
-            let amounts = amounts.collect::<Vec<_>>().join(", ");
-            let value = if amounts.is_empty() { "0".to_owned() } else { amounts };
-            facets.push(Facet::new(Aspect::Due, name, value));
+            facets.push(Facet::new(Aspect::Due, name, due_told(&due.amounts)));
             let value = place.saturating_add(1).to_string();
             facets.push(Facet::new(Aspect::Memory, format!("place of the due of {name}"), value));
         }
@@ -82,10 +80,6 @@ impl Held {
             }
         }
     }
-}
-
-fn told(currency: Currency, amount: Amount) -> String {
-    format!("{} {}", currency.as_str(), amount.to_short())
 }
 
 /// A day's net is unbounded, an amount is not.

@@ -21,7 +21,7 @@ use crate::{
     domain::{PartitionId, Subject},
     ops::{compared, parts},
     projector::OfPartition,
-    store::{keys::Name, redis::beside::Walk},
+    store::{Generation, keys::Name, redis::beside::Walk},
     telemetry::{self, metric, register},
 };
 
@@ -89,10 +89,23 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let admin = parts::admin(listen, registry, Vec::new()).await?;
     let served = tokio::spawn(admin.run(shutdown.clone()));
     let sampled = async {
+        let mut walk: Option<(Generation, Walk)> = None;
         loop {
             // Each time: readers may have been switched to another generation meanwhile.
             match begin(&config, &args).await {
-                Ok((audit, partitions, _)) => round(&audit, &partitions, &args, &metrics).await,
+                Ok((mut audit, partitions, _)) => {
+                    audit.stop = shutdown.clone();
+                    let generation = audit.birth.generation;
+                    // It goes on where it was: every key is come by in the end.
+                    let (_, walk) = match &mut walk {
+                        Some(of) if of.0 == generation => of,
+                        other => other.insert((generation, audit.store.walk(&[generation]))),
+                    };
+                    round(&audit, &partitions, walk, &args, &metrics).await;
+                    if shutdown.is_cancelled() {
+                        return;
+                    }
+                }
                 Err(error) => {
                     failed(&metrics, None, &error);
                     tokio::time::sleep(RETRY_AFTER).await;
@@ -108,16 +121,16 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
 }
 
 /// A part of every partition.
-async fn round(audit: &Audit, partitions: &[PartitionId], args: &Args, metrics: &Metrics) {
-    let mut walk = audit.store.walk(&[audit.birth.generation]);
+async fn round(audit: &Audit, partitions: &[PartitionId], walk: &mut Walk, args: &Args, metrics: &Metrics) {
     for partition in partitions {
         let part = rand::rng().random_range(0..PARTS);
-        match one(audit, *partition, part, &mut walk, args.rate).await {
+        match one(audit, *partition, part, walk, args.rate).await {
             Ok(audited) => {
                 metrics.count(*partition, Some(&audited));
                 tell(*partition, &audited);
                 tokio::time::sleep(PAUSE).await;
             }
+            Err(_) if audit.stop.is_cancelled() => return,
             Err(error) => {
                 failed(metrics, Some(*partition), &error);
                 tokio::time::sleep(RETRY_AFTER).await;

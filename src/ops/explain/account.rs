@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     decisions::Origin,
-    domain::{Account, AccountId, Cell, Offset, PartitionId, Subject, Topic},
+    domain::{Account, AccountId, Amount, Cell, Currency, Offset, PartitionId, Subject, Topic},
     ops::money::money,
     store::{AccountRead, Quarantine},
 };
@@ -136,15 +136,7 @@ pub(super) fn cells(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String>
         tell(format!("{currency} CLAV"), balance(&of_log, true), balance(&of_store, true));
     }
     for customer in union(log.customers(), store.customers()) {
-        let owed = |account: &Account| match account.due(&customer) {
-            None => "none".to_owned(),
-            Some([]) => "zero".to_owned(),
-            Some(due) => {
-                let each =
-                    due.iter().map(|(currency, amount)| format!("{} {currency}", money(*amount, *currency)));
-                each.collect::<Vec<_>>().join(", ")
-            }
-        };
+        let owed = |account: &Account| owed(account.due(&customer));
         tell(format!("due of customer {}", customer.as_str()), owed(log), owed(store));
     }
     if differences.is_empty() {
@@ -154,6 +146,19 @@ pub(super) fn cells(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String>
         );
     }
     differences
+}
+
+/// What a customer owes on an account, if it does or once did.
+pub(super) fn owed(due: Option<&[(Currency, Amount)]>) -> String {
+    match due {
+        None => "none".to_owned(),
+        Some([]) => "zero".to_owned(),
+        Some(due) => {
+            let each =
+                due.iter().map(|(currency, amount)| format!("{} {currency}", money(*amount, *currency)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 fn union<T: Ord>(mut one: Vec<T>, other: Vec<T>) -> Vec<T> {

@@ -9,14 +9,17 @@ use anyhow::{Context as _, bail};
 use memchr::memmem::Finder;
 
 use super::{
-    Ends, Explanation, Figures, Hold, Kind, Log, Question, Stretch, Verdict, account,
+    Ends, Explanation, Figures, Hold, Kind, Log, Question, Stretch, Verdict,
+    account::owed,
     figures::{Paid, Profile},
     follow::Follow,
     replay::Replay,
     trace::{Balance, Lens, owes},
 };
 use crate::{
-    domain::{AccountId, Amount, Cell, Currency, CustomerId, Fact, Offset, PartitionId, Subject, Topic},
+    domain::{
+        AccountId, Amount, Cell, Currency, CustomerId, Fact, Offset, PartitionId, Subject, Topic, decode_due,
+    },
     ops::money::money,
     source::batch::Stored,
     store::{CustomerRead, Quarantine},
@@ -39,19 +42,18 @@ pub(super) fn explain(
         }
         None => None,
     };
-    let mut accounts = BTreeMap::new();
-    for (account, bytes) in &read.accounts {
-        let cell = Cell::decode_account(bytes).context("the store's cell of an account cannot be read")?;
-        accounts.insert(account.clone(), Cell::Account(Box::new(cell)));
+    let mut served_dues = BTreeMap::new();
+    for (account, bytes) in &read.dues {
+        served_dues.insert(account.clone(), decode_due(bytes).context("a due in the store cannot be read")?);
     }
 
     let home = served.as_ref().map(Cell::home);
     let mut payments = log.stretches(Topic::Payment, home, &read.quarantines, ends)?;
     let mut ledger = log.stretches(Topic::Ledger, None, &[], ends)?;
     let own = fold(log, id, question, &mut payments, &read.quarantines, ends)?;
-    let dues = fold_dues(log, id, question, accounts.keys(), &mut ledger, &read.quarantines, ends)?;
+    let dues = fold_dues(log, id, question, served_dues.keys(), &mut ledger, &read.quarantines, ends)?;
 
-    let known = served.is_some() || !accounts.is_empty() || own.records > 0;
+    let known = served.is_some() || !served_dues.is_empty() || own.records > 0;
     if !known && dues.values().all(|follow| due(follow.now(), id).is_none()) {
         let [ledger, payment] = Topic::ALL.map(|topic| log.cluster.topic_name(topic));
         bail!(
@@ -61,7 +63,7 @@ pub(super) fn explain(
         );
     }
     let mut differences = of_profile(own.now().cell(), served.as_ref());
-    differences.extend(of_dues(id, &dues, &accounts));
+    differences.extend(of_dues(id, &dues, &served_dues));
     let mut held: Vec<Quarantine> = own.now().quarantines().cloned().collect();
     for follow in dues.values().filter(|follow| due(follow.now(), id).is_some()) {
         held.extend(follow.now().quarantines().cloned());
@@ -194,26 +196,22 @@ fn of_profile(of_log: Option<&Cell>, served: Option<&Cell>) -> Vec<String> {
 }
 
 /// Where the dues disagree.
-fn of_dues(id: &CustomerId, dues: &Follows<'_>, accounts: &BTreeMap<AccountId, Cell>) -> Vec<String> {
+fn of_dues(
+    id: &CustomerId,
+    dues: &Follows<'_>,
+    served: &BTreeMap<AccountId, Vec<(Currency, Amount)>>,
+) -> Vec<String> {
     let mut differences = Vec::new();
-    let every: BTreeSet<&AccountId> = dues.keys().chain(accounts.keys()).collect();
+    let every: BTreeSet<&AccountId> = dues.keys().chain(served.keys()).collect();
     for account in every {
-        let of_log = dues.get(account).and_then(|follow| follow.now().cell());
-        let name = account.as_str();
-        match (of_log, accounts.get(account)) {
-            (Some(Cell::Account(cell)), None) => {
-                // It may name the customer in a record that was not applied.
-                if cell.due(id).is_some() {
-                    differences.push(format!(
-                        "account {name}: a due by the log, none of the customer's in the store"
-                    ));
-                }
-            }
-            (None, None) => {}
-            (of_log, served) => {
-                let told = account::cells(of_log, served);
-                differences.extend(told.into_iter().map(|told| format!("account {name}: {told}")));
-            }
+        let of_log = dues.get(account).and_then(|follow| due(follow.now(), id));
+        let in_store = served.get(account).map(Vec::as_slice);
+        if of_log != in_store {
+            let (of_log, in_store) = (owed(of_log), owed(in_store));
+            differences.push(format!(
+                "account {}: due of the customer: {of_log} by the log, {in_store} in the store",
+                account.as_str()
+            ));
         }
     }
     differences
@@ -268,7 +266,10 @@ fn told(
     let mut notes = Vec::new();
     if sums.len() > 1 {
         notes.push("dues in several currencies are not added: view one leaves the balance out".to_owned());
-    } else if owes && sum_is_told {
+    } else if owes
+        && sum_is_told
+        && sums.keys().all(|currency| question.currency.is_none_or(|wanted| wanted == *currency))
+    {
         let total = sums.first_key_value().map_or(Amount::ZERO, |(_, sum)| *sum);
         figures.total = Some(total.to_short());
     }

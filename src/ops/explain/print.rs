@@ -50,11 +50,15 @@ pub(super) fn table(told: &Explanation) -> String {
     columns(&mut text, &rows);
     text.push('\n');
     figures(&mut text, told);
-    for note in &told.notes {
+    text.push_str(&verdict(told));
+    text
+}
+
+/// Notes, differences and the verdict.
+pub(super) fn verdict(told: &Explanation) -> String {
+    let mut text = String::new();
+    for note in told.notes.iter().chain(&told.differences) {
         let _infallible = writeln!(text, "! {}", printable(note));
-    }
-    for difference in &told.differences {
-        let _infallible = writeln!(text, "! {}", printable(difference));
     }
     text.push_str(match told.verdict {
         Verdict::Agrees => "agrees\n",

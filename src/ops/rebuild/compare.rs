@@ -4,6 +4,7 @@
 //! where the command is killed.
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     path::PathBuf,
     sync::Arc,
@@ -277,6 +278,8 @@ impl Run<'_> {
         let store = &self.console.store;
         let generations = [self.live.generation, self.candidate.generation];
         let derivation = Derivation::new(generations);
+        let on_hold = self.on_hold().await?;
+        self.read(&mut engine, &derivation, &on_hold).await?;
         let mut walk = store.walk(&generations);
         let mut keys = Vec::new();
         while let Some(names) = store.step(&mut walk).await? {
@@ -305,6 +308,17 @@ impl Run<'_> {
             }
         }
         Ok(engine.tally)
+    }
+
+    /// Who is on hold on either side, whom the walk may miss: who comes up twice counts once.
+    async fn on_hold(&self) -> anyhow::Result<Vec<Subject>> {
+        let partitions: Vec<PartitionId> =
+            self.live.starts().into_iter().map(|(partition, _)| partition).collect();
+        let mut on_hold = BTreeSet::new();
+        for generation in [self.live.generation, self.candidate.generation] {
+            on_hold.extend(self.console.store.on_hold(generation, &partitions).await?);
+        }
+        Ok(on_hold.into_iter().collect())
     }
 
     /// The subjects that a page of the walk stands for: each cell of the served generation, and what that lacks.
@@ -377,11 +391,14 @@ impl Run<'_> {
     /// Reads what differs again: what still differs, under what is decided by then, does. Returns who, and in what.
     async fn look_again(&self, engine: &mut Engine<'_>, derivation: &Derivation<2>) -> anyhow::Result<Told> {
         let mut suspects = engine.take_suspects();
-        for _ in 0..LOOKS_MAX {
+        for look in 1..=LOOKS_MAX {
             if suspects.is_empty() {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            if look == LOOKS_MAX {
+                engine.tell();
+            }
             engine.look_again(Law::new(self.candidate, &self.console.decisions().await?)?);
             let mut keys: Vec<Subject> = suspects.into_iter().map(|suspect| suspect.key).collect();
             // Who came up twice differs once.

@@ -93,6 +93,14 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             () = shutdown.cancelled() => return Ok(()),
         }
     }
+    // An import and a question take their time.
+    if let Some(retired) = console.decisions().await?.retired.get(&birth.generation) {
+        anyhow::bail!(
+            "generation {} was retired meanwhile by {}: it is not fed",
+            birth.generation.0,
+            retired.who
+        );
+    }
     feed(console, &birth, args.hurry, shutdown).await
 }
 
@@ -155,12 +163,33 @@ fn choose(
     let birth = born(decisions, chosen).with_context(|| format!("the next free number is {}", next.0))?;
     if let Some(asked) = asked.filter(|asked| *asked != birth.origin) {
         let message = format!(
-            "generation {} began from {}, not from {asked}: go on without --from and --seed, or retire it first",
-            chosen.0, birth.origin
+            "generation {} began from {}, not from {}: {}",
+            chosen.0,
+            named(&birth.origin),
+            named(&asked),
+            go_on_with(&birth.origin)
         );
         return Err(UsageError(message).into());
     }
     Ok(Chosen::GoOn(Box::new(birth.clone())))
+}
+
+/// An origin; of two snapshots the digests tell which.
+fn named(origin: &Origin) -> String {
+    match origin {
+        Origin::Seed { digest } => format!("the snapshot {}", digest.get(..12).unwrap_or(digest)),
+        Origin::Beginning | Origin::LogStart => origin.to_string(),
+    }
+}
+
+/// How to go on with a generation that began so, or not.
+fn go_on_with(origin: &Origin) -> &'static str {
+    match origin {
+        Origin::Seed { .. } => "go on with that snapshot (--seed), or retire the generation first",
+        Origin::Beginning | Origin::LogStart => {
+            "go on without --from and --seed, or retire the generation first"
+        }
+    }
 }
 
 /// Looks at log and store, asks, and records the birth; the one that counts, if another process was first.
@@ -202,10 +231,11 @@ async fn begin(
         let by = counts.act.as_ref().map(|act| format!(" by {}", act.who)).unwrap_or_default();
         anyhow::ensure!(
             counts.origin == origin,
-            "generation {} was begun meanwhile{by}, from {}, not from {origin}: nothing was changed here; go on with it \
-             without --from and --seed, or retire it first",
+            "generation {} was begun meanwhile{by}, from {}, not from {}: nothing was changed here; {}",
             generation.0,
-            counts.origin
+            named(&counts.origin),
+            named(&origin),
+            go_on_with(&counts.origin)
         );
         eprintln!("generation {} was begun meanwhile{by}: going on with it", generation.0);
     }
@@ -239,6 +269,11 @@ fn goes_on(
              was changed; `rebuild start --from log-start` begins from what it holds"
         );
         *low = next;
+    }
+    for (topic, now) in topics.iter_mut() {
+        // What was incomplete in the snapshot's generation is so here.
+        let seeded = seed.head.birth.topics.get(topic);
+        now.cuts = seeded.map(|seeded| seeded.cuts.clone()).unwrap_or_default();
     }
     Ok(())
 }

@@ -95,6 +95,13 @@ pub async fn rollback(config: Config, args: RollbackArgs) -> anyhow::Result<Outc
     let from = served(&looked)?;
     let before = decisions.switched.as_ref().filter(|(_, to, _)| *to == from);
     let Some((to, _, _)) = before else {
+        // Its maker may have been killed behind the flip.
+        let unrecorded = decisions.serving().is_some_and(|serving| serving != from);
+        anyhow::ensure!(
+            !unrecorded,
+            "the switch to generation {0} is not recorded: `rebuild promote {0}` records it, and it can be gone back from then",
+            from.0
+        );
         anyhow::bail!("there is nothing to go back to: no switch to generation {} is recorded", from.0);
     };
     let switch = Switch::new(&console, &decisions, looked, from, *to).await?;
@@ -143,12 +150,7 @@ async fn promoted_already(
 }
 
 fn not_compared(decisions: &Decisions, from: Generation, to: Generation) -> Option<String> {
-    let between = |candidate, with| {
-        decisions.comparisons.get(&candidate).filter(move |comparison| comparison.with == with)
-    };
-    // Either may have been the one that was held still.
-    let clean = between(from, to).filter(|comparison| comparison.differences == 0);
-    match between(to, from).filter(|compared| compared.differences == 0).or(clean).or(between(to, from)) {
+    match decisions.comparison_of(from, to) {
         None => Some(format!("it was not compared with generation {}: `rebuild compare`", from.0)),
         Some(comparison) if comparison.differences > 0 => Some(format!(
             "the comparison of {:.0} found {} differences in {} cells",

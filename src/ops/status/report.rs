@@ -383,6 +383,7 @@ mod tests {
             halt: None,
             paused: None,
             cut: None,
+            zone: None,
             quarantined_keys: 0,
             waiting_records: 0,
             owner: "host/1".to_owned(),

@@ -1,13 +1,8 @@
 //! Cells that are gathered: nobody is answered from a partition before it has reached the log's end. Until then what is
 //! folded stays for a while, so that a cell which changes again and again is written once.
 
-use foldhash::HashMap;
-
 use super::{COMMIT_WEIGHT_MAX, Pending, Place, Session};
-use crate::{
-    domain::{Offset, Subject},
-    store::{Owing, StoreError},
-};
+use crate::{domain::Offset, store::StoreError};
 
 /// How long cells are gathered, in heartbeats: so much is folded again after a crash.
 const GATHERED_BEATS: u32 = 6;
@@ -74,11 +69,6 @@ impl Session<'_> {
         if self.sent.checkpoint.complete || self.last_piece(&pending.cells) == 0 {
             return Ok(());
         }
-        // Who owes on an account is written with its cell: what marks the account in between would not reach them.
-        let mut owing: HashMap<Subject, Vec<Owing>> = HashMap::default();
-        for pair in pending.owing.drain(..) {
-            owing.entry(Subject::Account(pair.account.clone())).or_default().push(pair);
-        }
         loop {
             let piece = match self.last_piece(&pending.cells) {
                 0 => break,
@@ -86,13 +76,10 @@ impl Session<'_> {
             };
             self.make_room().await?;
             let to = self.sent.checkpoint.with_next_commit();
-            let mut commit = self.commit_to(to, &piece, Vec::new());
-            commit.owing = commit.cells.iter().filter_map(|cell| owing.remove(&cell.key)).flatten().collect();
+            let commit = self.commit_to(to, &piece);
             self.put_in_flight(commit, None).await;
         }
-        self.make_room().await?;
-        pending.owing.extend(owing.into_values().flatten());
-        Ok(())
+        self.make_room().await
     }
 
     /// Where the last cells begin that one commit takes; 0 where it takes all of them.

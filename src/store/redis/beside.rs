@@ -1,6 +1,6 @@
 //! Subjects of generations side by side, and the walk over all of them: for comparisons, audits and exports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use redis::Value;
@@ -36,8 +36,8 @@ pub struct Held {
 /// A derived entry as a generation holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// The account is named.
-    Named,
+    /// The account is named, with this due, encoded.
+    Due(Bytes),
     /// The field holds this mark.
     Mark(Quarantine),
 }
@@ -168,6 +168,22 @@ impl RedisStore {
         Ok(found)
     }
 
+    /// The subjects on hold in these partitions of a generation, by the partitions' indexes. A walk may miss one that has
+    /// no cell and is let go meanwhile: its mark's key goes, and its cell's key comes.
+    pub async fn on_hold(
+        &self,
+        generation: Generation,
+        partitions: &[PartitionId],
+    ) -> Result<BTreeSet<Subject>, StoreError> {
+        let names: Vec<Name> = partitions.iter().copied().map(Name::Index).collect();
+        let found = self.derived(generation, &names).await?.into_iter();
+        let subjects = found.filter_map(|entry| match entry {
+            Derived::Index { subject, .. } => Some(subject),
+            Derived::Owing { .. } | Derived::Told { .. } => None,
+        });
+        Ok(subjects.collect())
+    }
+
     /// A walk over every key of these generations: each that is there from its beginning to its end comes up at
     /// least once.
     pub fn walk(&self, generations: &[Generation]) -> Walk {
@@ -226,7 +242,7 @@ impl RedisStore {
 fn entry_of(entry: &Derived, value: Value) -> Result<Option<Entry>, StoreError> {
     let value = bulk(value)?;
     match entry {
-        Derived::Owing { .. } => Ok(value.map(|_| Entry::Named)),
+        Derived::Owing { .. } => Ok(value.map(|due| Entry::Due(due.into()))),
         Derived::Told { .. } | Derived::Index { .. } => {
             value.map(|mark| quarantine(&mark).map(Entry::Mark)).transpose()
         }

@@ -2,11 +2,12 @@
 -- One atomic step of one partition: all of it, or nothing but a refusal.
 --
 -- KEYS: positions, states; cells (those to be born first); guarded cells; for each pair of a customer and an
---       account new to it: the customers' accounts, the accounts' marks, the customers' marks; hashes of marks.
+--       account (those that may be new first) the customer's dues; for each that may be new the account's marks;
+--       likewise the customer's marks; hashes of marks.
 -- ARGV: field of the partition, expected position, new position, heartbeat or '';
---       numbers of cells, of those to be born, of guarded cells, of new pairs, of hashes of marks; values of
---       cells; values of guarded cells; accounts of the new pairs; per hash: number of arguments, then fields
---       and values; or that number below zero, then fields to remove.
+--       numbers of cells, of those to be born, of guarded cells, of pairs, of those that may be new, of hashes of
+--       marks; values of cells; values of guarded cells; accounts of the pairs; their dues; per hash: number of
+--       arguments, then fields and values; or that number below zero, then fields to remove.
 -- Returns 0 written, 1 no position, 2 another token, 3 another checkpoint, 4 a guard.
 --
 -- Strings are compared for equality only: '<' follows the server's locale, and numbers are doubles.
@@ -30,9 +31,11 @@ end
 
 -- Lua's unpack fails near 8,000 values.
 local CHUNK = 2000
+-- Locals: a cell costs four look-ups of these, a due as many.
+local call, keys, args = redis.call, KEYS, ARGV
 local cells, born, guards = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local owing, marks = tonumber(ARGV[8]), tonumber(ARGV[9])
-local key, arg = 3, 10
+local owing, opened, marks = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local key, arg = 3, 11
 
 for first = key, key + born - 1, CHUNK do
   if redis.call('EXISTS', unpack(KEYS, first, math.min(first + CHUNK, key + born) - 1)) > 0 then
@@ -49,25 +52,23 @@ end
 key, arg = key + guards, arg + guards
 
 for i = 0, owing - 1 do
-  redis.call('HSET', KEYS[key + i], ARGV[arg + i], '')
+  call('HSET', keys[key + i], args[arg + i], args[arg + owing + i])
 end
 key = key + owing
 -- Almost no account is on hold: ask for all of them at once.
-for first = 0, owing - 1, CHUNK do
-  local last = math.min(first + CHUNK, owing) - 1
+for first = 0, opened - 1, CHUNK do
+  local last = math.min(first + CHUNK, opened) - 1
   if redis.call('EXISTS', unpack(KEYS, key + first, key + last)) > 0 then
     for i = first, last do
       local held_back = redis.call('HGETALL', KEYS[key + i])
       for m = 1, #held_back, 2 do
-        redis.call('HSET', KEYS[key + owing + i], ARGV[arg + i] .. '/' .. held_back[m], held_back[m + 1])
+        redis.call('HSET', KEYS[key + opened + i], ARGV[arg + i] .. '/' .. held_back[m], held_back[m + 1])
       end
     end
   end
 end
-key, arg = key + 2 * owing, arg + owing
+key, arg = key + 2 * opened, arg + 2 * owing
 
--- Locals: a cell costs four look-ups of these.
-local keys, args = KEYS, ARGV
 for first = 0, cells - 1, CHUNK do
   local pairs_of_chunk, filled = {}, 0
   for i = first, math.min(first + CHUNK, cells) - 1 do

@@ -61,9 +61,9 @@ fn put(contents: &mut Contents, name: Name, value: Value) -> Result<(), StoreErr
             }
         }
         Name::Owing(customer) => {
-            for (account, _) in fields(value)? {
+            for (account, due) in fields(value)? {
                 let account = AccountId::parse(&account).map_err(|_| unexpected())?;
-                contents.owing.entry(customer.clone()).or_default().insert(account);
+                contents.owing.entry(customer.clone()).or_default().insert(account, due.into());
             }
         }
         Name::AccountQuarantine(account) => marks(contents, &Subject::Account(account), value)?,

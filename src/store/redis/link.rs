@@ -110,12 +110,13 @@ impl Link {
         let live = self.live().await?;
         let mut connection = live.connection.clone();
         let reply = connection.req_packed_commands(commands, 0, commands.len()).await;
-        let discarded = reply.as_ref().is_ok_and(|values| {
-            let last = values.last().cloned().map(Value::extract_error);
-            last.is_some_and(|last| last.is_err_and(|error| error.code() == Some("EXECABORT")))
+        let ended = reply.as_ref().is_ok_and(|values| match values.last() {
+            Some(Value::ServerError(error)) => error.code() == "EXECABORT",
+            // One of its commands may have failed: that is within.
+            Some(_) | None => true,
         });
         let reply = reply.and_then(|values| values.into_iter().map(Value::extract_error).collect());
-        if reply.is_err() && !discarded {
+        if reply.is_err() && !ended {
             // A transaction that was begun and not ended would take in whatever comes next.
             self.drop_if(live.number);
         }

@@ -1,7 +1,7 @@
 //! The read side: reads that wait at the same time share one call.
 //!
-//! Accounts are read by a transaction of plain commands, customers by a script, which finds the accounts on which they
-//! owe; and so are accounts where one of them is on hold.
+//! They are read by a transaction of plain commands, which costs a part of what a script does; and by a script where one
+//! of them is on hold, or the store is full.
 
 use std::{
     collections::BTreeMap,
@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, parts, positions_of, quarantine,
-    script, text, unexpected,
+    Code, RedisStore, array, bulk, fields, generation, index_of, link::Link, positions_of, quarantine,
+    script, unexpected,
 };
 use crate::{
     config,
@@ -31,7 +31,6 @@ use crate::{
         AccountRead, CountStore, CustomerRead, Fed, Generation, Live, PartitionState, Quarantine, Quota,
         ReadStore, Snapshot, StoreError,
         keys::{self, Keys},
-        without_cell,
     },
     traces,
 };
@@ -81,9 +80,11 @@ enum Ask {
 }
 
 type Reply<T> = oneshot::Sender<Result<Option<T>, StoreError>>;
+/// Reads of subjects, each with who waits for it.
+type Asked<I, T> = Vec<(I, Reply<T>)>;
 
 /// What one call asks for.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Wanted<'a> {
     accounts: Vec<&'a AccountId>,
     customers: Vec<&'a CustomerId>,
@@ -99,7 +100,8 @@ struct Brought {
 }
 
 type AccountParts = (Option<Bytes>, Vec<Quarantine>);
-type CustomerParts = (Option<Bytes>, Vec<(AccountId, Bytes)>, Vec<Quarantine>);
+type CustomerParts = (Option<Bytes>, Dues, Vec<Quarantine>);
+type Dues = Vec<(AccountId, Bytes)>;
 
 impl Reader {
     pub(super) fn new(config: &config::Redis) -> Result<Self, StoreError> {
@@ -126,9 +128,9 @@ impl Reader {
         account: &AccountId,
         customer: &CustomerId,
     ) -> Result<(), StoreError> {
-        let plain = Wanted { accounts: vec![account], ..Wanted::default() };
-        let all = Wanted { accounts: vec![account], customers: vec![customer], states: true };
-        for wanted in [plain, all] {
+        let plain = Wanted { accounts: vec![account], customers: vec![customer], states: false };
+        let script = Wanted { states: true, ..plain.clone() };
+        for wanted in [plain, script] {
             if let Called::Moved(_) = self.core.call(&keys.pointer(), Generation(0), keys, &wanted).await? {
                 return Err(unexpected());
             }
@@ -208,7 +210,7 @@ async fn gather(core: Core, mut queue: mpsc::Receiver<Ask>) {
 
 /// Tells each what was read for it; where nothing was, why not, or that no generation is active.
 fn tell<I, T>(
-    asked: Vec<(I, Reply<T>)>,
+    asked: Asked<I, T>,
     read: Result<Option<impl Iterator<Item = Result<T, StoreError>>>, StoreError>,
 ) {
     let mut read = read;
@@ -255,38 +257,54 @@ impl Core {
                 Ask::Customer(id, reply) => customers.push((id, reply)),
             }
         }
-        tokio::join!(self.answer_accounts(accounts), self.answer_customers(customers));
+        let Some((accounts, customers)) = self.answer_together(accounts, customers).await else { return };
+        // It may be about one of them: the others are not refused for it.
+        for account in accounts {
+            self.answer_together(vec![account], Vec::new()).await;
+        }
+        for customer in customers {
+            self.answer_together(Vec::new(), vec![customer]).await;
+        }
     }
 
-    async fn answer_accounts(&self, asked: Vec<(AccountId, Reply<AccountRead>)>) {
-        if asked.is_empty() {
-            return;
+    /// Answers all of them by one call; where the store holds what nobody can read, and there are several, hands them back.
+    async fn answer_together(
+        &self,
+        accounts: Asked<AccountId, AccountRead>,
+        customers: Asked<CustomerId, CustomerRead>,
+    ) -> Option<(Asked<AccountId, AccountRead>, Asked<CustomerId, CustomerRead>)> {
+        let count = accounts.len().saturating_add(customers.len());
+        if count == 0 {
+            return None;
         }
-        let wanted = Wanted { accounts: asked.iter().map(|(id, _)| id).collect(), ..Wanted::default() };
-        let read = self.read(&wanted).await.map(|brought| {
-            brought.map(|Brought { snapshot, accounts, .. }| {
-                accounts.map(move |(cell, quarantines)| {
+        let wanted = Wanted {
+            accounts: accounts.iter().map(|(id, _)| id).collect(),
+            customers: customers.iter().map(|(id, _)| id).collect(),
+            states: false,
+        };
+        let read = self.read(&wanted).await;
+        if count > 1 && matches!(read, Err(StoreError::Corrupt { .. })) {
+            return Some((accounts, customers));
+        }
+        let (of_accounts, of_customers) = match read {
+            Ok(Some(brought)) => {
+                let snapshot = Arc::clone(&brought.snapshot);
+                let read = brought.accounts.map(move |(cell, quarantines)| {
                     Ok(AccountRead { snapshot: Arc::clone(&snapshot), cell, quarantines })
-                })
-            })
-        });
-        tell(asked, read);
-    }
-
-    async fn answer_customers(&self, asked: Vec<(CustomerId, Reply<CustomerRead>)>) {
-        if asked.is_empty() {
-            return;
-        }
-        let wanted = Wanted { customers: asked.iter().map(|(id, _)| id).collect(), ..Wanted::default() };
-        let read = self.read(&wanted).await.map(|brought| {
-            brought.map(|Brought { snapshot, customers, .. }| {
-                customers.map(move |read| {
-                    let (cell, accounts, quarantines) = read?;
-                    Ok(CustomerRead { snapshot: Arc::clone(&snapshot), cell, accounts, quarantines })
-                })
-            })
-        });
-        tell(asked, read);
+                });
+                let snapshot = brought.snapshot;
+                let owed = brought.customers.map(move |read| {
+                    let (cell, dues, quarantines) = read?;
+                    Ok(CustomerRead { snapshot: Arc::clone(&snapshot), cell, dues, quarantines })
+                });
+                (Ok(Some(read)), Ok(Some(owed)))
+            }
+            Ok(None) => (Ok(None), Ok(None)),
+            Err(error) => (Err(error.clone()), Err(error)),
+        };
+        tell(accounts, of_accounts);
+        tell(customers, of_customers);
+        None
     }
 
     /// Every generation that is listed, and the active one, in one call once the list is known.
@@ -350,18 +368,14 @@ impl Core {
         Err(StoreError::Transient { reason: "the active generation keeps changing".to_owned() })
     }
 
-    /// Accounts by plain commands in one transaction: which accounts a customer owes on is known to a script alone,
-    /// but a script costs several times as much. `None` where one of them may be on hold, or the store is full.
+    /// By plain commands in one transaction. `None` where one of the subjects may be on hold, or the store is full.
     async fn call_plainly(
         &self,
         pointer: &str,
         at: Generation,
         keys: &Keys,
-        accounts: &[&AccountId],
+        Wanted { accounts, customers, .. }: &Wanted<'_>,
     ) -> Result<Option<Called>, StoreError> {
-        if accounts.is_empty() {
-            return Ok(None);
-        }
         let mut transaction = redis::pipe();
         // Not as the client's own transaction: it counts replies wrongly where the server refuses to begin one.
         transaction.cmd("MULTI").cmd("GET").arg(pointer).cmd("HGETALL").arg(keys.positions());
@@ -369,9 +383,18 @@ impl Core {
         for id in accounts {
             transaction.arg(keys.account(id));
         }
+        for id in customers {
+            transaction.arg(keys.customer(id));
+        }
         transaction.cmd("EXISTS");
         for id in accounts {
             transaction.arg(keys.account_quarantine(id));
+        }
+        for id in customers {
+            transaction.arg(keys.customer_quarantine(id)).arg(keys.due_quarantine(id));
+        }
+        for id in customers {
+            transaction.cmd("HGETALL").arg(keys.owing(id));
         }
         transaction.cmd("EXEC");
         let replies = match self.link.call_all(&transaction).await {
@@ -379,20 +402,31 @@ impl Core {
             Err(StoreError::Transient { reason }) if reason.starts_with("OOM ") => return Ok(None),
             replies => replies?,
         };
-        let [named, held, cells, marked] = parts(replies.into_iter().next_back().unwrap_or(Value::Nil))?;
-        let named = generation(named)?;
+        let mut replies = array(replies.into_iter().next_back().unwrap_or(Value::Nil))?.into_iter();
+        let mut next = || replies.next().ok_or_else(unexpected);
+        let named = generation(next()?)?;
         if named != Some(at) {
             return Ok(Some(Called::Moved(named)));
         }
-        if !matches!(marked, Value::Int(0)) {
+        let snapshot = Arc::new(Snapshot { generation: at, positions: positions_of(next()?)? });
+        let mut cells = cells(next()?)?;
+        if !matches!(next()?, Value::Int(0)) {
             return Ok(None);
         }
-        let cells = array(cells)?.into_iter().map(|cell| Ok((bulk(cell)?.map(Bytes::from), Vec::new())));
+        let mut brought_accounts = Vec::with_capacity(accounts.len());
+        for _ in accounts {
+            brought_accounts.push((cells.next().ok_or_else(unexpected)??, Vec::new()));
+        }
+        let mut brought_customers = Vec::with_capacity(customers.len());
+        for _ in customers {
+            let cell = cells.next().ok_or_else(unexpected)??;
+            brought_customers.push(dues(next()?).map(|dues| (cell, dues, Vec::new())));
+        }
         Ok(Some(Called::Brought(Brought {
-            snapshot: Arc::new(Snapshot { generation: at, positions: positions_of(held)? }),
+            snapshot,
             states: Value::Nil,
-            accounts: cells.collect::<Result<Vec<_>, StoreError>>()?.into_iter(),
-            customers: Vec::new().into_iter(),
+            accounts: brought_accounts.into_iter(),
+            customers: brought_customers.into_iter(),
         })))
     }
 
@@ -404,9 +438,10 @@ impl Core {
         wanted: &Wanted<'_>,
     ) -> Result<Called, StoreError> {
         let Wanted { accounts, customers, states } = wanted;
-        if customers.is_empty()
+        let subjects = !accounts.is_empty() || !customers.is_empty();
+        if subjects
             && !states
-            && let Some(called) = self.call_plainly(pointer, at, keys, accounts).await?
+            && let Some(called) = self.call_plainly(pointer, at, keys, wanted).await?
         {
             return Ok(called);
         }
@@ -438,7 +473,6 @@ impl Core {
             command.arg(keys.owing(id));
         }
         command.arg(at.0).arg(accounts.len()).arg(customers.len()).arg(if *states { "1" } else { "0" });
-        command.arg(keys.accounts());
 
         let mut reply = array(self.link.call(&command).await?)?.into_iter();
         let mut next = || reply.next().ok_or_else(unexpected);
@@ -448,12 +482,10 @@ impl Core {
         }
         let snapshot = Arc::new(Snapshot { generation: at, positions: positions_of(next()?)? });
         let states = next()?;
-        let mut cells = array(next()?)?.into_iter();
-        let mut cell =
-            || cells.next().ok_or_else(unexpected).and_then(bulk).map(|cell| cell.map(Bytes::from));
+        let mut cells = cells(next()?)?;
+        let mut cell = || cells.next().ok_or_else(unexpected)?;
         let mut marks = array(next()?)?.into_iter();
         let mut owing = array(next()?)?.into_iter();
-        let mut owed = array(next()?)?.into_iter();
 
         // The order of the keys: accounts, customers' own, customers' from accounts.
         let mut marked = || marks.next().map_or_else(|| Ok(Vec::new()), quarantines);
@@ -463,13 +495,13 @@ impl Core {
         }
         let mut brought_customers = Vec::with_capacity(customers.len());
         for _ in customers {
-            let accounts = owing_accounts(owing.next().ok_or_else(unexpected)?, &mut owed);
-            brought_customers.push((cell()?, accounts, marked()?));
+            let dues = dues(owing.next().ok_or_else(unexpected)?);
+            brought_customers.push((cell()?, dues, marked()?));
         }
         let mut whole = Vec::with_capacity(brought_customers.len());
-        for (cell, accounts, mut quarantines) in brought_customers {
+        for (cell, dues, mut quarantines) in brought_customers {
             quarantines.append(&mut marked()?);
-            whole.push(accounts.map(|accounts| (cell, accounts, quarantines)));
+            whole.push(dues.map(|dues| (cell, dues, quarantines)));
         }
         Ok(Called::Brought(Brought {
             snapshot,
@@ -489,7 +521,7 @@ impl ReadStore for RedisStore {
 
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerRead>, StoreError> {
         let read = pin!(self.reader.ask(|reply| Ask::Customer(id.clone(), reply)));
-        traces::round_trip("EVALSHA_RO", read).await
+        traces::round_trip("MULTI", read).await
     }
 
     async fn states(&self) -> Result<Option<(Snapshot, Vec<(PartitionId, PartitionState)>)>, StoreError> {
@@ -501,7 +533,8 @@ impl ReadStore for RedisStore {
     }
 
     async fn live(&self) -> Result<Live, StoreError> {
-        self.reader.bounded(self.reader.core.live()).await
+        // Not within the time of a read: a dial may have to try one sentinel after another.
+        self.reader.core.live().await
     }
 
     async fn quarantined(&self, partition: PartitionId) -> Result<Vec<(Subject, Quarantine)>, StoreError> {
@@ -518,15 +551,15 @@ impl ReadStore for RedisStore {
 
     async fn healthy(&self) -> Result<(), StoreError> {
         let core = &self.reader.core;
-        self.reader.bounded(self.trust_read(&core.link)).await?;
+        self.trust_read(&core.link).await?;
         // In both ways, of subjects that nobody has: what a read may not do shows here, and is told.
         let (Ok(account), Ok(customer)) = (AccountId::parse("check"), CustomerId::parse("check")) else {
             return Err(unexpected());
         };
-        let plain = Wanted { accounts: vec![&account], ..Wanted::default() };
-        let script = Wanted { customers: vec![&customer], ..Wanted::default() };
+        let plain = Wanted { accounts: vec![&account], customers: vec![&customer], states: false };
+        let script = Wanted { states: true, ..plain.clone() };
         for wanted in [plain, script] {
-            self.reader.bounded(core.read(&wanted)).await?;
+            core.read(&wanted).await?;
         }
         Ok(())
     }
@@ -555,23 +588,17 @@ impl CountStore for RedisStore {
     }
 }
 
-/// A customer's accounts and their cells, which are the next ones.
-fn owing_accounts(
-    ids: Value,
-    cells: &mut impl Iterator<Item = Value>,
-) -> Result<Vec<(AccountId, Bytes)>, StoreError> {
-    let ids = array(ids)?;
-    // All of them, before the first that fails: the next customer's come behind.
-    let cells: Vec<Value> = cells.take(ids.len()).collect();
-    if cells.len() != ids.len() {
-        return Err(unexpected());
-    }
-    let mut accounts = Vec::with_capacity(ids.len());
-    for (id, cell) in ids.into_iter().zip(cells) {
-        let cell = bulk(cell)?.ok_or_else(without_cell)?;
-        accounts.push((AccountId::parse(&text(id)?).map_err(|_| unexpected())?, Bytes::from(cell)));
-    }
-    Ok(accounts)
+/// Cells, or where there is none.
+fn cells(values: Value) -> Result<impl Iterator<Item = Result<Option<Bytes>, StoreError>>, StoreError> {
+    Ok(array(values)?.into_iter().map(|cell| Ok(bulk(cell)?.map(Bytes::from))))
+}
+
+/// What a customer owes, by account.
+fn dues(values: Value) -> Result<Dues, StoreError> {
+    let due = |(account, due): (String, Vec<u8>)| {
+        Ok((AccountId::parse(&account).map_err(|_| unexpected())?, Bytes::from(due)))
+    };
+    fields(values)?.into_iter().map(due).collect()
 }
 
 fn quarantines(values: Value) -> Result<Vec<Quarantine>, StoreError> {

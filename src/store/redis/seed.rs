@@ -31,8 +31,8 @@ pub struct Planted {
     pub cell: Option<Vec<u8>>,
     /// Where its key is on hold.
     pub quarantines: Vec<Quarantine>,
-    /// Who has a due on it: they find it, and are told where it is on hold.
-    pub customers: Vec<CustomerId>,
+    /// Who has a due on it, and the due encoded: they find it, and are told where the account is on hold.
+    pub dues: Vec<(CustomerId, Vec<u8>)>,
 }
 
 /// A step was not made.
@@ -87,7 +87,7 @@ impl Import<'_> {
     pub async fn plant(&self, subjects: &[Planted]) -> Result<(), ImportError> {
         let keys = &self.keys;
         let mut steps = Steps::default();
-        for Planted { subject, cell, quarantines, customers } in subjects {
+        for Planted { subject, cell, quarantines, dues } in subjects {
             let held = match subject {
                 Subject::Account(id) => keys.account_quarantine(id),
                 Subject::Customer(id) => keys.customer_quarantine(id),
@@ -96,8 +96,8 @@ impl Import<'_> {
                 steps.step("SET", keys.cell(subject), [cell.as_slice()]);
             }
             if let Subject::Account(account) = subject {
-                for customer in customers {
-                    steps.step("HSET", keys.owing(customer), [account.as_str().as_bytes(), b""]);
+                for (customer, due) in dues {
+                    steps.step("HSET", keys.owing(customer), [account.as_str().as_bytes(), due]);
                 }
             }
             for mark in quarantines {
@@ -107,7 +107,7 @@ impl Import<'_> {
                 if let Subject::Account(account) = subject {
                     // What waits is counted with the account alone.
                     let value = json(&Quarantine { waiting: 0, ..mark.clone() })?;
-                    for customer in customers {
+                    for (customer, _) in dues {
                         let field = keys::due_field(account, partition);
                         steps.step("HSET", keys.due_quarantine(customer), [field.as_bytes(), &value]);
                     }

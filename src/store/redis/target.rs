@@ -1,6 +1,13 @@
 //! Which server to connect to, as whom, and by which certificates.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
@@ -20,6 +27,8 @@ pub(super) struct Target {
     info: ConnectionInfo,
     secure: bool,
     settings: config::Redis,
+    /// Which sentinel is asked next.
+    node: Arc<AtomicUsize>,
 }
 
 /// No connection.
@@ -48,7 +57,7 @@ impl Target {
         let info = settings.url.as_str().into_connection_info().map_err(unreadable)?;
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let secure = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-        Ok(Target { info, secure, settings: settings.clone() })
+        Ok(Target { info, secure, settings: settings.clone(), node: Arc::default() })
     }
 
     /// Connects to the server, or to the primary that a sentinel names.
@@ -61,9 +70,16 @@ impl Target {
             return Ok(self.client(None)?.get_multiplexed_async_connection_with_config(config).await?);
         };
         let mut last = Undialled::Settings("no sentinel is configured".to_owned());
-        for node in &sentinel.nodes {
+        for _ in &sentinel.nodes {
+            // Moved on before it answers: whoever dials again after giving up begins with the next one.
+            let at = self.node.fetch_add(1, Ordering::Relaxed);
+            let at = at.checked_rem(sentinel.nodes.len()).unwrap_or_default();
+            let Some(node) = sentinel.nodes.get(at) else { break };
             match self.by_sentinel(node, primary, config).await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    self.node.store(at, Ordering::Relaxed);
+                    return Ok(connection);
+                }
                 Err(error) => last = error,
             }
         }

@@ -19,7 +19,7 @@ use balance_projector::{
     config::{Config, ProfileConfig, TokenConfig, User},
     domain::{
         AccountFact, AccountId, Amount, BalanceType, Cell, Class, Currency, CustomerFact, CustomerId, Day,
-        Entry, EntryId, Event, FOLD_VERSION, Fact, FingerprintKey, Indicator, Offset, Parameters,
+        Dues, Entry, EntryId, Event, FOLD_VERSION, Fact, FingerprintKey, Indicator, Offset, Parameters,
         PartitionId, PaymentId, RecordAt, Rules, Statement, Subject, Time, Topic, fold,
     },
     store::{
@@ -254,8 +254,15 @@ impl World {
             let born = cell.is_none();
             let effect = fold(&mut cell, &event, &record, None, &self.rules).unwrap();
             let cell = cell.unwrap();
-            if let (Some(customer), Subject::Account(id)) = (effect.owing, &key) {
-                commit.owing.push(Owing { customer, account: id.clone() });
+            if let (Subject::Account(id), Cell::Account(account)) = (&key, &cell) {
+                let opened = effect.dues == Dues::Opened;
+                let owes = |(customer, due): (CustomerId, Vec<u8>)| Owing {
+                    customer,
+                    account: id.clone(),
+                    due: due.into(),
+                    opened,
+                };
+                commit.owing.extend(account.encoded_dues().into_iter().map(owes));
             }
             commit.cells.push(CellWrite { key: key.clone(), value: cell.encode().into(), born });
             commit.to.next = offset.next();
@@ -313,6 +320,7 @@ impl World {
                 halt: None,
                 paused: None,
                 cut: None,
+                zone: None,
                 quarantined_keys: 0,
                 waiting_records: 0,
                 owner: "test".to_owned(),

@@ -130,15 +130,15 @@ fn customers_owe_what_is_debited_and_the_sum_of_an_opening() {
 
     let mut log = Log::new();
     let effect = log.takes(&event(1, stated(Itbd, "-12.50 USD", NOON, "c-9")));
-    assert_eq!(effect.owing, who("c-9"));
+    assert_eq!(effect.dues, Dues::Opened);
     assert_eq!(log.due("c-9").unwrap(), "12.5 USD", "an opening debit is owed");
     let effect = log.takes(&event(2, owed("e1", "2.50 USD", DATE, "c-9")));
-    assert_eq!(effect.owing, None, "the account is known by now");
+    assert_eq!(effect.dues, Dues::Changed, "the account is known by now");
     assert_eq!(log.due("c-9").unwrap(), "10.0 USD");
     let effect = log.takes(&event(3, stated(Itbd, "-99 USD", NOON, "c-8")));
     assert_eq!(
-        (effect.owing, effect.compared),
-        (None, Some(Compared::Drifts)),
+        (effect.dues, effect.compared),
+        (Dues::Same, Some(Compared::Drifts)),
         "a later statement opens nothing"
     );
 }

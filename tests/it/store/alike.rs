@@ -82,13 +82,8 @@ async fn the_two_stores_cannot_be_told_apart() {
                     let read = store.customer(&id).await;
                     read.map(|read| {
                         read.map(|mut read| {
-                            read.accounts.sort();
-                            (
-                                read.snapshot.positions.clone(),
-                                read.cell,
-                                read.accounts,
-                                sorted(read.quarantines),
-                            )
+                            read.dues.sort();
+                            (read.snapshot.positions.clone(), read.cell, read.dues, sorted(read.quarantines))
                         })
                     })
                 }
@@ -117,7 +112,9 @@ fn fill(random: &mut StdRng, commit: &mut Commit) {
         commit.cells.push(cell(&format!("a{n}"), &format!("v{}", some(4)), some(8) == 0));
     }
     for n in 0..some(3) {
-        commit.owing.push(owing(&format!("c{n}"), &format!("a{}", some(3))));
+        let due = format!("{}", some(4)).into();
+        let opened = some(2) == 0;
+        commit.owing.push(Owing { due, opened, ..owing(&format!("c{n}"), &format!("a{}", some(3))) });
     }
     if some(3) == 0 {
         let id = format!("a{}", some(3));

@@ -71,6 +71,23 @@ async fn a_generation_that_lost_keys_by_eviction_is_not_believed_until_the_datab
 }
 
 #[tokio::test]
+async fn what_was_evicted_with_the_pointer_is_noted_whoever_looked_before() {
+    let store = Fixture::redis();
+    assert_eq!(store.trust(G1).await, Ok(()));
+    let begin = || async {
+        store.bear(G1, &[(L0, Offset(0))]).await.expect("born");
+        store.activate(None, G1).await.expect("active");
+    };
+    begin().await;
+    assert_eq!(store.healthy().await, Ok(()));
+    evict(store.server());
+    assert_eq!(store.healthy().await, Ok(()), "there is no generation to be read");
+    begin().await;
+    corrupt_about(&store.trust(G1).await, "evicted keys of generation 1");
+    corrupt_about(&store.healthy().await, "evicted keys of generation 1");
+}
+
+#[tokio::test]
 async fn a_replica_is_refused_by_both_sides() {
     let (primary, store) = (Server::start(), Fixture::redis());
     store.server().command::<()>(&["REPLICAOF", "127.0.0.1", &primary.port()]);
@@ -225,7 +242,7 @@ async fn each_runtime_that_reads_has_a_connection_as_long_as_it_is_there() {
 
 /// The permissions that the documentation of the store names, and no others.
 const ACL: &str = "~{bp}:* +evalsha +evalsha_ro +multi +exec +script|load +info +get +mget +set +mset +exists +hget +hset +hsetnx \
-                   +hgetall +hvals +hdel +hkeys +del +scan";
+                   +hgetall +hvals +hdel +del +scan";
 
 fn user(server: &Server, name: &str, rules: &str) -> RedisStore {
     let mut words = vec!["ACL", "SETUSER", name, "on", ">secret", "resetkeys", "-@all"];
@@ -261,7 +278,6 @@ async fn a_missing_permission_shows_at_the_start() {
         "-hsetnx",
         "-hdel",
         "-hgetall",
-        "-hkeys",
         "-del",
     ] {
         let store = user(&server, &format!("without{missing}"), &format!("{ACL} {missing}"));
@@ -313,12 +329,12 @@ async fn a_dead_a_hung_and_a_forgetful_redis_are_transient_and_heal_by_themselve
     store.commit(&commit).await.unwrap();
     position = after(&commit);
 
-    // Scripts forgotten, as after a fail-over: loaded again, nothing else needed. Accounts are read without one.
+    // Scripts forgotten, as after a fail-over: loaded again, nothing else needed. Reads do without.
     store.server().command::<()>(&["SCRIPT", "FLUSH"]);
     commit = step(L0, position);
     transient(&store.commit(&commit).await);
     store.account(&account("a")).await.unwrap().unwrap();
-    transient(&store.customer(&customer("c")).await);
+    store.customer(&customer("c")).await.unwrap().unwrap();
     healed(&store, &commit).await;
     position = after(&commit);
 
@@ -396,11 +412,10 @@ async fn a_full_or_demoted_redis_takes_no_commit_and_is_transient() {
 }
 
 #[tokio::test]
-async fn customers_that_are_read_together_get_their_own_accounts() {
+async fn customers_that_are_read_together_get_their_own_dues() {
     let store = Fixture::redis();
     let accounts_of = |n: usize| (0..n % 4).map(move |k| format!("a{}", (n + k) % 40));
     let mut commit = step(L0, store.claimed(L0, OURS).await);
-    commit.cells = (0..40).map(|n| cell(&format!("a{n}"), &format!("v{n}"), true)).collect();
     let owe = |n: usize| accounts_of(n).map(move |on| owing(&format!("c{n}"), &on));
     commit.owing = (0..40).flat_map(owe).collect();
     store.commit(&commit).await.unwrap();
@@ -410,11 +425,11 @@ async fn customers_that_are_read_together_get_their_own_accounts() {
         async move { (n, store.customer(&customer(&format!("c{n}"))).await.unwrap().unwrap()) }
     }));
     for (n, mut read) in reads.await {
-        read.accounts.sort();
+        read.dues.sort();
         let mut expected: Vec<_> =
-            accounts_of(n).map(|id| (account(&id), Bytes::from(id.replace('a', "v")))).collect();
+            accounts_of(n).map(|id| (account(&id), due(&format!("c{n}"), &id))).collect();
         expected.sort();
-        assert_eq!(read.accounts, expected, "c{n}");
+        assert_eq!(read.dues, expected, "c{n}");
     }
 }
 
@@ -501,7 +516,8 @@ async fn reads_that_wait_together_share_calls_and_each_gets_its_own() {
         assert_eq!(read.quarantines, held, "{n}");
     }
     for (n, read) in customers {
-        assert_eq!(read.accounts, [(account(&format!("a{n}")), Bytes::from(format!("v{n}")))]);
+        let (who, on) = (format!("c{n}"), format!("a{n}"));
+        assert_eq!(read.dues, [(account(&on), due(&who, &on))]);
         assert_eq!(
             read.quarantines.len(),
             usize::from([7, 8, 200].contains(&n)) + usize::from(n == 7),
@@ -509,10 +525,15 @@ async fn reads_that_wait_together_share_calls_and_each_gets_its_own() {
         );
     }
     let stats: String = store.server().command(&["INFO", "commandstats"]);
-    let calls =
-        stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha_ro:calls=")?.split(',').next());
-    let calls: u32 = calls.unwrap().parse().unwrap();
-    assert!(calls < 100, "{calls} calls for 600 reads");
+    let calls = |command: &str| {
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command));
+        calls
+            .and_then(|calls| calls.strip_prefix(":calls=")?.split(',').next()?.parse().ok())
+            .unwrap_or(0_u32)
+    };
+    // Those on hold are read once more, by a script.
+    let calls = calls("exec") + calls("evalsha_ro");
+    assert!((1..100).contains(&calls), "{calls} calls for 600 reads");
 }
 
 #[tokio::test]

@@ -4,12 +4,7 @@
 //! product is `wire::decode` and `domain::fold`, which have their own tests. Decisions and gaps are folded by a loop
 //! of its own, all of it in memory.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use balance_projector::{
     config,
@@ -179,7 +174,7 @@ pub fn generation_up_to_the_checkpoints(
     let birth = decisions.births.get(&generation).expect("the generation's birth is recorded");
     let expected = straight(log, &contents, birth, &decisions.of(birth));
     same("cells", &expected.cells, &cells(&contents));
-    same("who owes where", &expected_owing(&expected), &contents.owing);
+    same("who owes what where", &expected_owing(&expected), &contents.owing);
     same("quarantines", &expected.quarantines, &contents.quarantines);
     same("quarantines by partition", &by_partition(&expected.quarantines), &contents.index);
     same("customers who are told", &expected_marks(&expected), &marks(&contents));
@@ -466,14 +461,14 @@ fn cells(contents: &Contents) -> BTreeMap<Subject, Cell> {
     contents.cells.iter().map(decode).collect()
 }
 
-type OwingOf = BTreeMap<CustomerId, BTreeSet<AccountId>>;
+type OwingOf = BTreeMap<CustomerId, BTreeMap<AccountId, bytes::Bytes>>;
 
 fn expected_owing(expected: &Expected) -> OwingOf {
     let mut owing = OwingOf::new();
     for (key, cell) in &expected.cells {
         if let (Subject::Account(id), Cell::Account(account)) = (key, cell) {
-            for customer in account.customers() {
-                owing.entry(customer).or_default().insert(id.clone());
+            for (customer, due) in account.encoded_dues() {
+                owing.entry(customer).or_default().insert(id.clone(), due.into());
             }
         }
     }

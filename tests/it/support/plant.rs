@@ -98,10 +98,12 @@ pub fn derived(redis: &Server, generation: u32) -> BTreeMap<(&'static str, &'sta
         assert_eq!(changed, 1, "{words:?}");
     };
     let [(one, value), (two, _), (three, _)] = ["held-1", "held-2", "held-3"].map(mark);
-    // A customer's accounts.
+    // What customers owe.
     changes(&["HDEL", &key("d", "free-c"), "free-1"]);
     changes(&["HSET", &key("d", "free-c"), "held-1", ""]);
     changes(&["DEL", &key("d", "lone-c")]);
+    changes(&["HDEL", &key("d", "held-c"), "held-2"]);
+    changes(&["HSET", &key("d", "held-c"), "held-2", ""]);
     // The marks of which a customer's readers are told.
     changes(&["HDEL", &key("qd", "held-c"), &format!("held-1/{one}")]);
     changes(&["HSET", &key("qd", "free-c"), &format!("free-2/{one}"), &value]);
@@ -115,6 +117,7 @@ pub fn derived(redis: &Server, generation: u32) -> BTreeMap<(&'static str, &'sta
     BTreeMap::from([
         (("customer", "free-c", "owing"), 2),
         (("customer", "lone-c", "owing"), 1),
+        (("customer", "held-c", "owing"), 1),
         (("customer", "held-c", "told"), 1),
         (("customer", "free-c", "told"), 1),
         (("account", "held-2", "index"), 1),
