@@ -464,7 +464,7 @@ impl View {
 
     /// The zone of a partition's days, where it is another one than figures of days are answered by here.
     fn other_zone<'s>(&self, seen: &'s Seen) -> Option<&'s str> {
-        seen.zone.as_deref().filter(|zone| **zone != *self.zone)
+        seen.zone.as_deref().filter(|zone| !zone.eq_ignore_ascii_case(&self.zone))
     }
 
     fn has_reached(&self, wanted: &[(PartitionId, Offset)]) -> bool {
