@@ -41,6 +41,8 @@ const SAMPLE_EVERY_WAITING: Duration = Duration::from_millis(5);
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the store's settings are checked.
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// After no answer.
+const HEALTH_AGAIN: Duration = Duration::from_millis(500);
 
 /// What this process knows of every partition, refreshed by [`Freshness::watch`].
 pub struct Freshness {
@@ -268,8 +270,9 @@ impl Freshness {
         let mut health_due = Instant::now();
         let mut ready = None;
         loop {
-            if Instant::now() >= health_due && self.check_health().await {
-                health_due = Instant::now().checked_add(HEALTH_EVERY).unwrap_or(health_due);
+            if Instant::now() >= health_due {
+                let pause = if self.check_health().await { HEALTH_EVERY } else { HEALTH_AGAIN };
+                health_due = Instant::now().checked_add(pause).unwrap_or(health_due);
             }
             self.sample().await;
             let (view, now) = (self.view(), Instant::now());

@@ -100,6 +100,7 @@ pub struct Times {
 }
 
 /// The issuer's keys.
+#[derive(Clone)]
 pub struct Keys {
     source: Source,
     times: Times,
@@ -110,7 +111,7 @@ pub struct Keys {
 struct Shared {
     held: ArcSwap<Held>,
     epochs: AtomicU64,
-    attempt: Mutex<Option<Attempt>>,
+    attempt: Arc<Mutex<Option<Attempt>>>,
 }
 
 struct Held {
@@ -144,11 +145,8 @@ impl Keys {
     /// None yet: [`Keys::refresh`] brings them.
     pub fn new(source: Source, times: Times) -> Self {
         let held = Held { document: Vec::new(), keys: Vec::new(), epoch: 0, seen: None };
-        let shared = Shared {
-            held: ArcSwap::from_pointee(held),
-            epochs: AtomicU64::new(0),
-            attempt: Mutex::new(None),
-        };
+        let shared =
+            Shared { held: ArcSwap::from_pointee(held), epochs: AtomicU64::new(0), attempt: Arc::default() };
         Keys { source, times, shared: Arc::new(shared) }
     }
 
@@ -215,20 +213,22 @@ impl Keys {
 
     /// Asks unless that was done so lately; callers that come meanwhile share the attempt.
     async fn attempt(&self, unless_within: Duration) -> Result<(), String> {
-        let mut attempt = self.shared.attempt.lock().await;
+        let mut attempt = Arc::clone(&self.shared.attempt).lock_owned().await;
         if let Some(last) = attempt.as_ref().filter(|last| last.at.elapsed() < unless_within) {
             return last.outcome.clone();
         }
-        // Whoever asked may hang up: that is an attempt like any other.
-        *attempt =
-            Some(Attempt { at: Instant::now(), outcome: Err("the attempt was broken off".to_owned()) });
-        let outcome = self.read().await;
-        if let Err(error) = &outcome {
-            let keys = self.shared.held.load().keys.len();
-            tracing::warn!(%error, keys, "the issuer's keys cannot be read: those in hand are used on");
-        }
-        *attempt = Some(Attempt { at: Instant::now(), outcome: outcome.clone() });
-        outcome
+        let keys = self.clone();
+        // Whoever asked may hang up: it ends all the same, and counts.
+        let asked = tokio::spawn(async move {
+            let outcome = keys.read().await;
+            if let Err(error) = &outcome {
+                let keys = keys.shared.held.load().keys.len();
+                tracing::warn!(%error, keys, "the issuer's keys cannot be read: those in hand are used on");
+            }
+            *attempt = Some(Attempt { at: Instant::now(), outcome: outcome.clone() });
+            outcome
+        });
+        asked.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     async fn read(&self) -> Result<(), String> {
@@ -363,16 +363,18 @@ mod tests {
         let issuer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", issuer.local_addr().unwrap());
         let minute = Duration::from_mins(1);
-        let fetcher = Fetcher::new(&url, None, minute).unwrap();
+        let fetcher = Fetcher::new(&url, None, Duration::from_millis(500)).unwrap();
         let times = Times { refresh: minute, refresh_min: minute, usable_max: minute };
         let keys = Keys::new(Source::Url(Arc::new(fetcher)), times);
         let asked = tokio::select! {
             found = keys.find(Some("k"), Algorithm::EdDsa) => panic!("found: {}", found.is_ok()),
             asked = issuer.accept() => asked.unwrap(),
         };
-        // The issuer never answers: who asks again is told at once, and does not ask it.
+        // The issuer never answers: who asks again waits for the same attempt, and begins none.
         let again = keys.find(Some("k"), Algorithm::EdDsa).await;
         assert!(matches!(again, Err(Some(Unavailable::NoKeys))));
+        let one_more = tokio::time::timeout(Duration::from_millis(200), issuer.accept()).await;
+        assert!(one_more.is_err(), "the issuer was asked twice");
         drop(asked);
     }
 

@@ -18,6 +18,7 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
+use rand::seq::IteratorRandom as _;
 
 use super::{
     difference::{At, Difference, Field, Kind, mark_told},
@@ -147,7 +148,7 @@ impl<const N: usize> Derivation<N> {
         Ok(())
     }
 
-    /// Takes every entry under these names of a generation for suspect, up to a page of them.
+    /// Takes every entry under these names of a generation for suspect, up to a page of them, whichever.
     pub async fn draw(
         &self,
         store: &RedisStore,
@@ -155,7 +156,8 @@ impl<const N: usize> Derivation<N> {
         names: &[Name],
     ) -> Result<(), StoreError> {
         let entries = store.derived(generation, names).await?;
-        self.state().suspects.extend(entries.into_iter().take(SUBJECTS_MAX));
+        let drawn = entries.into_iter().choose_multiple(&mut rand::rng(), SUBJECTS_MAX);
+        self.state().suspects.extend(drawn);
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     AccountFact, Amount, CellError, Class, Compared, Currency, CustomerId, Day, Dues, Effect, Entry, EntryId,
-    Event, Ignored, Indicator, Manner, Offset, RecordAt, Rejection, Rules, Statement, Time, due,
+    Event, Ignored, Indicator, Manner, Offset, RecordAt, Rejection, Rules, Statement, Time,
+    due::{self, CURRENCIES_MAX},
     packed::{Kind, Packer, Unpacker},
     seen::{Fingerprint, Recognised, Seen, Sighting, Window, joined, other_facts, unverifiable},
 };
@@ -15,8 +16,6 @@ use held::{Dated, Held, Mark, Opening};
 
 /// The most pending entries of an account.
 const PENDING_MAX: usize = 256;
-/// The most currencies of an account.
-pub(super) const CURRENCIES_MAX: usize = 16;
 /// The most customers with a due on an account.
 const CUSTOMERS_MAX: usize = 16;
 /// How long before the account's newest event booking dates are told apart.

@@ -2,9 +2,11 @@
 
 use super::{
     Amount, CellError, Currency,
-    account::CURRENCIES_MAX,
     packed::{Kind, Packer, Unpacker},
 };
+
+/// The most currencies of an account, and of what is owed on it.
+pub(super) const CURRENCIES_MAX: usize = 16;
 
 /// Appends what stands beside a customer's cell: what is owed on one account per currency, signed and never zero.
 pub fn encode_due(amounts: &[(Currency, Amount)], out: &mut Vec<u8>) {

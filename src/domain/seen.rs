@@ -544,7 +544,8 @@ impl Source {
     fn count(&mut self, number: u64, event: Fingerprint) {
         let missing = number.saturating_sub(self.last).saturating_sub(1);
         for _ in 0..usize::try_from(missing).unwrap_or(NUMBERS_MAX).min(NUMBERS_MAX) {
-            // No id: an event that comes with such a number later is a conflict, for it may have been given up.
+            // No id: an event that comes with such a number is a conflict, for it may have been given up, while the number is
+            // among the last.
             self.numbers.push([0; 8], NUMBERS_MAX);
         }
         if self.numbers.push(event.0, NUMBERS_MAX).is_some() {

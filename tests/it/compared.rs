@@ -217,8 +217,8 @@ fn a_comparison_finds_what_follows_from_cells_and_marks_missing_or_too_much_unde
     assert!(product.stop().success());
 }
 
-#[test]
-fn what_is_wrong_beside_the_cells_of_the_served_generation_is_told_too() {
+/// The subjects of [`plant::subjects`] in two generations, and what feeds each.
+fn planted_twice() -> (Topics, redis::Server, [Product; 2]) {
     let broker = kafka::shared();
     let topics = broker.topics(1);
     let redis = redis::Server::start();
@@ -226,6 +226,12 @@ fn what_is_wrong_beside_the_cells_of_the_served_generation_is_told_too() {
     let product = Product::start("run", &topics, &redis.url(), &Settings::default());
     product.ready();
     let rebuild = rebuilt(&topics, &redis);
+    (topics, redis, [product, rebuild])
+}
+
+#[test]
+fn what_is_wrong_beside_the_cells_of_the_served_generation_is_told_too() {
+    let (topics, redis, [product, rebuild]) = planted_twice();
     redis.command::<()>(&["DEL", "{bp}:g1:d:lone-c"]);
     for generation in [1, 2] {
         let accounts = format!("{{bp}}:g{generation}:d:free-c");
@@ -256,12 +262,7 @@ fn found(report: &Value) -> Vec<(&str, &str)> {
 #[test]
 fn a_hold_on_a_record_that_retention_has_removed_does_not_keep_others_from_being_compared() {
     let broker = kafka::shared();
-    let topics = broker.topics(1);
-    let redis = redis::Server::start();
-    plant::subjects(&topics, &Producer::new(broker, Partitioner::Librdkafka));
-    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
-    product.ready();
-    let rebuild = rebuilt(&topics, &redis);
+    let (topics, redis, [product, rebuild]) = planted_twice();
     let (_, end) = broker.watermarks(&topics.ledger, 0);
     broker.delete_records_before(&topics.ledger, 0, end);
     // What differs is folded again from where its hold began; here that is gone.

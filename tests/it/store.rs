@@ -139,6 +139,11 @@ impl Fixture {
                 let mut half = before;
                 let contents = half.generations.entry(commit.generation).or_default();
                 let written = random.random_range(1..=commit.cells.len());
+                // What customers owe is written before any cell.
+                for owing in &commit.owing {
+                    let dues = contents.owing.entry(owing.customer.clone()).or_default();
+                    dues.insert(owing.account.clone(), owing.due.clone());
+                }
                 for cell in commit.cells.iter().take(written) {
                     contents.cells.insert(cell.key.clone(), cell.value.clone());
                 }

@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use rand::Rng as _;
+use rand::{Rng as _, seq::SliceRandom as _};
 
 use super::{Args, Audit, Audited, SIDES, begin};
 use crate::{
@@ -175,6 +175,9 @@ async fn drawn(
         }
     }
     subjects.retain(|subject| subject.topic() == partition.topic);
+    let any = &mut rand::rng();
+    subjects.shuffle(any);
+    derived.shuffle(any);
     subjects.truncate(DRAWN_MAX);
     derived.truncate(DRAWN_MAX);
     Ok((subjects, derived))

@@ -85,7 +85,18 @@ impl Ground {
 
 /// A booked entry in crowns, as it lies in the log.
 pub(in crate::projector) fn booked(n: usize, account: &str, amount: i64) -> Vec<u8> {
-    let event = serde_json::json!({
+    entry(n, account, amount).to_string().into_bytes()
+}
+
+/// The same on account of a customer, who owes so much less.
+fn booked_for(customer: &str, n: usize, account: &str, amount: i64) -> Vec<u8> {
+    let mut event = entry(n, account, amount);
+    event["data"]["customer_id"] = customer.into();
+    event.to_string().into_bytes()
+}
+
+fn entry(n: usize, account: &str, amount: i64) -> serde_json::Value {
+    serde_json::json!({
         "specversion": "1.0",
         "id": format!("00000000-0000-4000-8000-{n:012}"),
         "source": "/owners",
@@ -96,6 +107,5 @@ pub(in crate::projector) fn booked(n: usize, account: &str, amount: i64) -> Vec<
             "entry_id": format!("e{n}"), "account_id": account, "amount": amount.to_string(),
             "currency": "CZK", "credit_debit_indicator": "CRDT", "booking_date": "2026-03-01",
         },
-    });
-    event.to_string().into_bytes()
+    })
 }

@@ -305,6 +305,7 @@ async fn a_script_that_stopped_half_way_is_healed_by_folding_again() {
     store.server().command::<()>(&["DEL", &keys.states()]);
     let half = store.dump(G1).await;
     assert_eq!(half.cells[&account_cell("b")], "1");
+    assert_eq!(half.owing[&customer("c")], [(account("b"), due("c", "b"))].into());
     assert_eq!(half.positions[&L0], after(&first));
 
     let claimed = store.claim(G1, L0, THEIRS).await.unwrap();
@@ -317,6 +318,26 @@ async fn a_script_that_stopped_half_way_is_healed_by_folding_again() {
     let whole = store.dump(G1).await;
     assert_eq!(whole.clone().figures(), half.figures());
     assert_eq!(whole.positions[&L0], after(&again));
+}
+
+#[tokio::test]
+async fn a_script_that_stops_at_the_cells_has_written_what_is_owed_on_them() {
+    let store = Fixture::redis();
+    let mut commit = step(L0, store.claimed(L0, OURS).await);
+    commit.cells = vec![cell("a", "1", true)];
+    commit.owing = vec![owing("c", "a"), owing("d", "a")];
+    // The second customer's dues cannot be written: a cell that skips what it has folded must not be there.
+    let keys = Keys::new("{bp}", G1);
+    store.server().command::<()>(&["SET", &keys.owing(&customer("d")), "not a hash"]);
+    corrupt_about(&store.commit(&commit).await, "another type");
+    store.server().command::<()>(&["DEL", &keys.owing(&customer("d"))]);
+    let half = store.dump(G1).await;
+    assert_eq!(half.owing, [(customer("c"), [(account("a"), due("c", "a"))].into())].into());
+    assert_eq!((half.cells.len(), half.positions[&L0]), (0, commit.from));
+    store.commit(&commit).await.unwrap();
+    let whole = store.dump(G1).await;
+    assert_eq!(whole.owing[&customer("d")], [(account("a"), due("d", "a"))].into());
+    assert_eq!(whole.cells[&account_cell("a")], "1");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The owners of two processes over one partition, by chance: a store that fails over to what it held before, forgets
 //! everything, stops scripts half way and loses connections; polling that stalls, hands over late, and moves the
-//! partition to the other process, told or untold. However it went, each account ends with the sum of its entries.
+//! partition to the other process, told or untold. However it went, each account ends with the sum of its entries, and
+//! beside each customer stands what is owed on it.
 //! Every second time the log's end is known to the owners at once, and they gather what they fold until they reach it.
 
 use std::{
@@ -21,7 +22,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    domain::{AccountId, BalanceType, Cell, Currency, Day},
+    domain::{AccountId, BalanceType, Cell, Currency, CustomerId, Day, decode_due},
     source::{
         batch::Batch,
         producer::Outgoing,
@@ -35,6 +36,7 @@ use crate::{
 const SEEDS: u64 = 200;
 const RECORDS: usize = 600;
 const ACCOUNTS: usize = 8;
+const CUSTOMERS: usize = 3;
 const DUMPS_MAX: usize = 24;
 /// Virtual, as all time here is.
 const FAULTY: Duration = Duration::from_secs(20);
@@ -47,15 +49,16 @@ struct Entry {
     value: Vec<u8>,
 }
 
-/// The log, and what each account comes to: the sum of its entries' amounts, repeats counted once.
+/// The log, and what each account comes to: the sum of its entries' amounts, repeats counted once; by customer too.
 struct Log {
     entries: Vec<Entry>,
     sums: [i64; ACCOUNTS],
+    of_customers: BTreeMap<(usize, usize), i64>,
 }
 
 impl Log {
     fn new(random: &mut StdRng) -> Self {
-        let mut log = Log { entries: Vec::new(), sums: [0; ACCOUNTS] };
+        let mut log = Log { entries: Vec::new(), sums: [0; ACCOUNTS], of_customers: BTreeMap::new() };
         let mut next = 0;
         for n in 0..RECORDS {
             // Markers of transactions leave holes.
@@ -68,7 +71,9 @@ impl Log {
             } else {
                 let (account, amount) = (random.random_range(0..ACCOUNTS), random.random_range(1..1_000));
                 log.sums[account] += amount;
-                Entry { offset, account, value: booked(n, &id(account), amount) }
+                let customer = random.random_range(0..CUSTOMERS);
+                *log.of_customers.entry((customer, account)).or_default() += amount;
+                Entry { offset, account, value: booked_for(&format!("C{customer}"), n, &id(account), amount) }
             };
             log.entries.push(entry);
         }
@@ -157,14 +162,19 @@ impl World {
         told
     }
 
-    /// A script that is stopped: some of its cells are written, and nothing behind them.
+    /// A script that is stopped: some of its dues are written, or all of them and some of its cells, and nothing behind.
     fn half_way(&self, commit: &Commit) -> Result<(), StoreError> {
         let before = self.store.snapshot();
         self.store.commit(commit).now_or_never().unwrap()?;
         let whole = self.store.dump(G);
         let mut half = before;
         let contents = half.generations.get_mut(&G).unwrap();
-        for cell in commit.cells.iter().take(self.up_to(commit.cells.len())) {
+        let steps = self.up_to(commit.owing.len() + commit.cells.len());
+        for owing in commit.owing.iter().take(steps) {
+            let dues = contents.owing.entry(owing.customer.clone()).or_default();
+            dues.insert(owing.account.clone(), owing.due.clone());
+        }
+        for cell in commit.cells.iter().take(steps.saturating_sub(commit.owing.len())) {
             contents.cells.insert(cell.key.clone(), whole.cells[&cell.key].clone());
         }
         self.store.restore(half);
@@ -189,7 +199,21 @@ impl World {
                 return Some(format!("{} has {balance} instead of {sum}", id(account)));
             }
         }
-        None
+        let mut owed = BTreeMap::new();
+        for (customer, dues) in &held.owing {
+            for (account, due) in dues {
+                let due = decode_due(due).unwrap();
+                let crowns = due.iter().map(|(_, amount)| amount.ten_thousandths() / 10_000).sum::<i128>();
+                owed.insert((customer.clone(), account.clone()), crowns);
+            }
+        }
+        // What is credited to a customer is owed no more.
+        let expected = self.log.of_customers.iter().map(|((customer, account), credited)| {
+            let customer = CustomerId::parse(&format!("C{customer}")).unwrap();
+            ((customer, AccountId::parse(&id(*account)).unwrap()), -i128::from(*credited))
+        });
+        let expected: BTreeMap<_, _> = expected.collect();
+        (owed != expected).then(|| format!("{owed:?} is owed instead of {expected:?}"))
     }
 }
 
