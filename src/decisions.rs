@@ -179,6 +179,22 @@ pub struct Comparison {
     pub act: Act,
 }
 
+impl Comparison {
+    /// Whether these two were compared, whichever was held still.
+    fn is_of(&self, one: Generation, other: Generation) -> bool {
+        self.other(one) == Some(other)
+    }
+
+    /// The one beside a generation, where that is one of the two.
+    fn other(&self, generation: Generation) -> Option<Generation> {
+        if generation == self.candidate {
+            Some(self.with)
+        } else {
+            (generation == self.with).then_some(self.candidate)
+        }
+    }
+}
+
 /// How a generation began. The first birth of a generation in the topic is the one that counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Birth {
@@ -323,10 +339,8 @@ pub struct Decisions {
     pub births: BTreeMap<Generation, Birth>,
     /// By the log that they amend.
     amendments: BTreeMap<String, Arc<Amendments>>,
-    /// The newest comparison of each generation as the candidate.
-    pub comparisons: BTreeMap<Generation, Comparison>,
-    /// The newest comparison of two generations, the lower first, whichever was held still.
-    between: BTreeMap<[Generation; 2], Comparison>,
+    /// The newest comparison of each two generations, whichever was held still; in the topic's order.
+    pub comparisons: Vec<Comparison>,
     /// The generation that readers were pointed to last, where an operator did.
     pub promoted: Option<Generation>,
     /// The last switch: from, to, and who, when and why.
@@ -386,7 +400,13 @@ pub enum DecisionsError {
 impl Decisions {
     /// The newest comparison of two generations, whichever was held still.
     pub fn comparison_of(&self, one: Generation, other: Generation) -> Option<&Comparison> {
-        self.between.get(&[one.min(other), one.max(other)])
+        self.comparisons.iter().find(|comparison| comparison.is_of(one, other))
+    }
+
+    /// The newest comparison of a generation with any other, and that other one.
+    pub fn compared(&self, generation: Generation) -> Option<(Generation, &Comparison)> {
+        let mut newest_first = self.comparisons.iter().rev();
+        newest_first.find_map(|comparison| Some((comparison.other(generation)?, comparison)))
     }
 
     /// Takes the next record of the topic in.
@@ -402,9 +422,9 @@ impl Decisions {
             }
             Decision::Patch(patch) => self.amend(patch.log.clone()).patch(patch),
             Decision::Compared(comparison) => {
-                let (one, other) = (comparison.candidate, comparison.with);
-                self.between.insert([one.min(other), one.max(other)], comparison.clone());
-                self.comparisons.insert(one, comparison);
+                let Comparison { candidate, with, .. } = comparison;
+                self.comparisons.retain(|before| !before.is_of(candidate, with));
+                self.comparisons.push(comparison);
             }
             Decision::Promoted { from, to, act } => {
                 self.promoted = Some(to);
@@ -692,6 +712,28 @@ mod tests {
         assert_eq!((skipped(&one), skipped(&two), skipped(&anew)), (vec![7], vec![], vec![8, 9]));
         let again = Birth { generation: Generation(4), ..one };
         assert_eq!(skipped(&again), [7], "a rebuild from the same log repeats them");
+    }
+
+    #[test]
+    fn the_newest_comparison_of_two_generations_counts_whichever_was_held_still() {
+        let mut known = Decisions::default();
+        let mut by = |candidate, with, differences| {
+            let (candidate, with) = (Generation(candidate), Generation(with));
+            let act = act("jana");
+            let comparison = Comparison { candidate, with, cells: 9, differences, expected: 0, act };
+            known.adopt(Decision::Compared(comparison));
+            let of = |one, other| {
+                known.comparison_of(Generation(one), Generation(other)).map(|found| found.differences)
+            };
+            assert_eq!(of(1, 2), of(2, 1));
+            let newest =
+                |of| known.compared(Generation(of)).map(|(other, found)| (other.0, found.differences));
+            (of(1, 2), of(1, 3), [1, 2, 3].map(newest))
+        };
+        assert_eq!(by(2, 1, 0), (Some(0), None, [Some((2, 0)), Some((1, 0)), None]));
+        assert_eq!(by(1, 2, 3), (Some(3), None, [Some((2, 3)), Some((1, 3)), None]));
+        assert_eq!(by(3, 1, 5), (Some(3), Some(5), [Some((3, 5)), Some((1, 3)), Some((1, 5))]));
+        assert_eq!(by(2, 1, 0), (Some(0), Some(5), [Some((2, 0)), Some((1, 0)), Some((1, 5))]));
     }
 
     #[test]

@@ -194,14 +194,15 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     let cluster = Cluster::new(config.kafka.clone());
     let question = args.question(&cluster)?;
     let store = RedisStore::new(&config.redis).context("redis")?;
-    let mut explanation = once(&cluster, &store, &question).await?;
-    for _ in 0..HEALING_LOOKS_MAX {
-        // A gap that closes is folded again beside the live events: for a moment the store is behind the log.
-        if explanation.verdict == Verdict::Agrees || !Served::read(&store, &question.subject).await?.heals() {
+    let (mut explanation, heals) = once(&cluster, &store, &question).await?;
+    let looks = if heals { HEALING_LOOKS_MAX } else { 0 };
+    for _ in 0..looks {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // A gap that closes is folded again beside the live events: mostly it takes a moment.
+        if !Served::read(&store, &question.subject).await?.heals() {
+            (explanation, _) = once(&cluster, &store, &question).await?;
             break;
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        explanation = once(&cluster, &store, &question).await?;
     }
     let text = if args.json {
         serde_json::to_string_pretty(&explanation)? + "\n"
@@ -219,8 +220,14 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
-async fn once(cluster: &Cluster, store: &RedisStore, question: &Question) -> anyhow::Result<Explanation> {
+/// Explains; tells too whether the subject is about to be folded again.
+async fn once(
+    cluster: &Cluster,
+    store: &RedisStore,
+    question: &Question,
+) -> anyhow::Result<(Explanation, bool)> {
     let served = Served::read(store, &question.subject).await?;
+    let heals = served.heals();
     let (cluster, question) = (cluster.clone(), question.clone());
     // Read after the store: what it had applied by then is in the topic.
     let explained = tokio::task::spawn_blocking(move || {
@@ -228,7 +235,7 @@ async fn once(cluster: &Cluster, store: &RedisStore, question: &Question) -> any
         let scan = Scan::new(&cluster)?;
         explain(&cluster, &scan, &decisions, &served, &question)
     });
-    explained.await.context("the explanation stopped")?
+    Ok((explained.await.context("the explanation stopped")??, heals))
 }
 
 /// Folds a subject's records again and compares. Blocking: keep it off the asynchronous threads.

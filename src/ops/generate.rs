@@ -6,7 +6,7 @@ mod write;
 
 use std::io::{ErrorKind, Write};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Outcome, UsageError};
 use crate::domain::{Currency, CustomerId};
@@ -82,6 +82,9 @@ pub struct Args {
     #[arg(long, default_value_t = Args::DEFAULT.span_days, value_parser = clap::value_parser!(u32).range(1..=3_650), value_name = "DAYS")]
     pub span_days: u32,
 }
+
+/// 0000-01-01T00:00:00Z: a year has four digits.
+const FIRST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
 
 fn percent() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(0..=100)
@@ -164,6 +167,11 @@ fn check(args: &Args) -> Result<Vec<Currency>, UsageError> {
             "--hot-accounts: {} are more than --accounts {}",
             args.hot_accounts, args.accounts
         ));
+    }
+    let span =
+        SignedDuration::from_hours(24).saturating_mul(i32::try_from(args.span_days).unwrap_or(i32::MAX));
+    if args.start < FIRST || args.start.checked_add(span).is_err() {
+        return usage("--start: the years of events go from 0000 to 9999".to_owned());
     }
     if args.prefix.len() > 32 || CustomerId::parse(&format!("{}x", args.prefix)).is_err() {
         return usage("--prefix: may be up to 32 characters of A-Z, a-z, 0-9, '.', '_' and '-'".to_owned());
@@ -388,10 +396,12 @@ mod tests {
 
     #[test]
     fn poison_that_can_be_read_uses_up_a_number() {
-        let args = Args { numbered: true, duplicates: 0, poison: 80, ..everything() };
+        let args = Args { numbered: true, duplicates: 0, poison: 80, late: 50, payments: 95, ..everything() };
         let mut used = BTreeSet::new();
         let mut poison = 0;
-        for line in lines(&args) {
+        let all = lines(&args);
+        assert!(all[..3].iter().all(|line| line.contains("customer_id")), "no account has begun at first");
+        for line in all {
             let mut event: Value = serde_json::from_str(&line).unwrap();
             if let Some(raw) = event.get("raw") {
                 // Neither a tombstone, nor cut off; and under the key of its own subject.
@@ -404,6 +414,7 @@ mod tests {
                 poison += 1;
                 event = value;
             }
+            assert!(text(&event, "time").starts_with("2025-"), "{event}");
             let number = (text(&event, "subject").to_owned(), text(&event, "sequence").to_owned());
             assert!(used.insert(number), "twice: {event}");
         }
@@ -441,6 +452,8 @@ mod tests {
             (Args { currencies: vec![], ..Args::default() }, "--currencies"),
             (Args { hot_accounts: 1_001, ..Args::default() }, "--hot-accounts"),
             (Args { prefix: "a/b".to_owned(), ..Args::default() }, "--prefix"),
+            (Args { start: "-000001-12-31T23:59:59Z".parse().unwrap(), ..Args::default() }, "--start"),
+            (Args { start: "9999-12-01T00:00:00Z".parse().unwrap(), ..Args::default() }, "--start"),
             (Args { events: u64::MAX, history: 1, ..Args::default() }, "--events"),
             (Args { events: 1 << 50, ..Args::default() }, "--span-days"),
         ];

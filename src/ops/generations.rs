@@ -41,6 +41,7 @@ struct Told {
     folded: Option<i64>,
     /// Records that were not folded yet, by the ends that the owners know.
     lag: Option<i64>,
+    /// The newest comparison with another one, whichever was held still.
     compared: Option<ComparedTold>,
     /// The last switch to it.
     promoted: Option<ActTold>,
@@ -125,8 +126,8 @@ fn tell(birth: &Birth, decisions: &Decisions, looked: &Looked) -> Told {
         paused: paused.collect(),
         folded: folded.try_fold(0_i64, |sum, next| Some(sum.saturating_add(next?))),
         lag: lag.try_fold(0_i64, |sum, lag| Some(sum.saturating_add(lag?))),
-        compared: decisions.comparisons.get(&generation).map(|comparison| ComparedTold {
-            with: comparison.with.0,
+        compared: decisions.compared(generation).map(|(with, comparison)| ComparedTold {
+            with: with.0,
             cells: comparison.cells,
             differences: comparison.differences,
             expected: comparison.expected,

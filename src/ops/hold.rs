@@ -17,6 +17,10 @@ use crate::{
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// An owner that has said nothing for so long is held to be gone. One that lives may be late, above all one that gives
+/// way to others, and a partition that changes hands is nobody's for a moment. Less where there is no time for that: two
+/// heartbeats at least.
+const GONE_AFTER: Duration = Duration::from_secs(5);
 /// A lease is extended so often within its time: a broker may take its while to answer.
 const EXTENDED_WITHIN: u32 = 3;
 
@@ -85,9 +89,11 @@ impl<'a> Hold<'a> {
     pub async fn standing(&self, deadline: Instant) -> anyhow::Result<Option<Vec<(PartitionId, Offset)>>> {
         let first = self.console.live().await?;
         let asked = Instant::now();
+        let half = deadline.saturating_duration_since(asked).mul_f32(0.5);
+        let gone_after = GONE_AFTER.min(half).max(self.console.two_beats());
         loop {
             let now = self.console.live().await?;
-            let silent = asked.elapsed() > self.console.two_beats();
+            let silent = asked.elapsed() > gone_after;
             if let Some(positions) = stand(&first, &now, self.held.generation, silent) {
                 return Ok(Some(positions));
             }
@@ -170,7 +176,7 @@ impl Held {
     }
 }
 
-/// The positions, where every owner has said that it stands still, or has said nothing for two heartbeats.
+/// The positions, where every owner has said that it stands still, or has said nothing while it was `silent`.
 fn stand(
     first: &Live,
     now: &Live,

@@ -3,7 +3,8 @@
 //! A line is a structured `CloudEvent`, sent to its type's topic under its subject. A line whose first
 //! member is `raw` is a record as it is, sent with `--raw` only, for trying out what becomes a dead letter:
 //! `{"raw": {"topic": "ledger", "key": "…", "value": "…", "headers": {"content-type": "…"}}}`, with `null`
-//! for no key, no value or no header's value, and `value_base64` for bytes that are no text.
+//! for no key, no value or no header's value, and `value_base64` for bytes that are no text. Headers go in the order in
+//! which they stand, and one may stand there several times.
 
 mod lines;
 mod sender;
@@ -95,7 +96,7 @@ fn publish(
         Some(Sender::new(config, args.partitioner.unwrap_or(config.kafka.partitioner))?)
     };
     let mut lines = Lines::new(input, checker.line_bytes_max());
-    let mut summary = Summary::default();
+    let (mut summary, mut sent) = (Summary::default(), Ok(()));
     while let Some(line) = lines.next().context("the input cannot be read")? {
         progress.at(line.number, line.bytes_read);
         let spread = line.text.is_some_and(|text| matches!(text.trim_ascii(), b"{" | b"["));
@@ -104,7 +105,10 @@ fn publish(
             Ok(None) => {}
             Ok(Some(record)) => {
                 if let Some(sender) = &mut sender {
-                    sender.send(&record)?;
+                    sent = sender.send(line.number, &record);
+                    if sent.is_err() {
+                        break;
+                    }
                 }
                 summary.good = summary.good.saturating_add(1);
             }
@@ -124,7 +128,7 @@ fn publish(
         }
     }
     if let Some(sender) = sender {
-        summary.positions = sender.finish()?;
+        summary.positions = sender.finish(sent)?;
     }
     progress.finish();
     Ok(summary)
@@ -338,7 +342,7 @@ mod tests {
     fn a_raw_record_is_sent_as_it_is_where_allowed() {
         let (_cluster, config) = cluster();
         let text = concat!(
-            r#"{"raw":{"topic":"ledger","key":"A1","value":"nonsense","headers":{"content-type":"a/b","x":null}}}"#,
+            r#"{"raw":{"topic":"ledger","key":"A1","value":"nonsense","headers":{"x":null,"content-type":"a/b","x":"2"}}}"#,
             "\n",
             r#" { "raw": {"topic":"payment","key":null,"value":null}}"#,
             "\n",
@@ -355,7 +359,7 @@ mod tests {
                 "ledger.events",
                 Some("A1"),
                 Some("nonsense"),
-                vec!["content-type: a/b".to_owned(), "x: null".to_owned()],
+                vec!["x: null".to_owned(), "content-type: a/b".to_owned(), "x: 2".to_owned()],
             ),
             ("payment.events", None, None, vec![]),
             ("payment.events", Some("C1"), Some("hi"), vec![]),
@@ -396,8 +400,12 @@ mod tests {
         let (cluster, config) = cluster();
         let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
         cluster.request_errors(RDKafkaApiKey::Produce, &[denied; 20]);
-        let error = published(&config, &Args::default(), &opened(1, "A1")).unwrap_err().to_string();
-        assert!(error.starts_with("1 of 1 records were not delivered, 0 were; the first: "), "{error}");
+        let text = format!("\n{}", opened(1, "A1"));
+        let error = published(&config, &Args::default(), &text).unwrap_err().to_string();
+        assert!(
+            error.starts_with("1 of 1 records were not delivered, 0 were; the first: line 2: "),
+            "{error}"
+        );
         assert!(error.contains("TopicAuthorizationFailed"), "{error}");
     }
 

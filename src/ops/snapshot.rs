@@ -12,6 +12,7 @@ use crate::{
     compare::subject::Law,
     config::Config,
     decisions,
+    domain::{Offset, PartitionId},
     snapshot::{self, Head},
     source::Cluster,
     store::redis::RedisStore,
@@ -82,11 +83,8 @@ async fn export(config: Config, args: ExportArgs) -> anyhow::Result<Outcome> {
     let law = Law::new(&birth, &decisions)?;
     let head = Head { birth, at: parts::now() };
     let exported = snapshot::export(&cluster, &store, &law, &head, &args.file).await?;
-    let positions: Vec<_> = exported
-        .checkpoints
-        .iter()
-        .map(|(partition, at)| format!("{}@{}", cluster.display(*partition), at.next))
-        .collect();
+    let positions: Vec<_> =
+        exported.checkpoints.iter().map(|(partition, at)| named(&head, *partition, at.next)).collect();
     let text = if args.json {
         let report = json!({
             "file": args.file.display().to_string(),
@@ -112,17 +110,16 @@ async fn export(config: Config, args: ExportArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Well)
 }
 
+/// `ledger.events/0@77`: a position, by the topic's name where the snapshot was taken.
+fn named(head: &Head, id: PartitionId, next: Offset) -> String {
+    let topic = head.birth.topics.get(&id.topic).map_or("?", |born| born.name.as_str());
+    format!("{topic}/{}@{next}", id.partition)
+}
+
 fn verify(args: &VerifyArgs) -> anyhow::Result<Outcome> {
     let opened = snapshot::open(&args.file)?;
-    let positions: Vec<_> = opened
-        .starts()
-        .iter()
-        .map(|(id, next)| {
-            // As the topics were named where it was exported.
-            let topic = opened.head.birth.topics.get(&id.topic).map_or("?", |born| born.name.as_str());
-            format!("{topic}/{}@{next}", id.partition)
-        })
-        .collect();
+    let positions: Vec<_> =
+        opened.starts().into_iter().map(|(id, next)| named(&opened.head, id, next)).collect();
     let text = if args.json {
         let report = json!({
             "file": args.file.display().to_string(),

@@ -140,7 +140,7 @@ impl Lane {
         let read = read_of(ground, record);
         let Some(hold) = &mut self.hold else {
             if let Err(rejection) = self.fold(ground, record, &read, tell) {
-                self.hold(ground, record, &read, rejection, Vec::new(), tell);
+                self.hold(ground, record, &read, rejection, VecDeque::new(), tell);
             }
             return;
         };
@@ -151,7 +151,7 @@ impl Lane {
         let closes = hold
             .gap
             .as_mut()
-            .is_some_and(|gap| read.as_ref().is_ok_and(|event| gap.missing.is_closed_by(event)));
+            .is_some_and(|gap| read.as_ref().is_ok_and(|event| gap.missing.may_close_by(event)));
         let (at, event, fate) =
             (record_at(ground, record), read.as_ref().ok(), Fate::Waits(hold.quarantine.offset));
         tell(Step { at, record, event, fate, patch: None, cell: self.cell.as_ref() });
@@ -191,7 +191,7 @@ impl Lane {
         record: &Stored<'_>,
         read: &Result<Event, Rejection>,
         why: Rejection,
-        behind: Vec<Kept>,
+        behind: VecDeque<Kept>,
         tell: &mut dyn FnMut(Step<'_, '_>),
     ) {
         let quarantine = Quarantine {
@@ -214,44 +214,50 @@ impl Lane {
 
     /// Folds what waits, as far as it may be folded now.
     fn close_the_gap(&mut self, ground: &Ground<'_>, tell: &mut dyn FnMut(Step<'_, '_>)) {
-        let Some(hold) = self.hold.take() else { return };
-        let Some(gap) = &hold.gap else { return self.hold = Some(hold) };
-        let mut records: VecDeque<Kept> = gap.records.iter().cloned().collect();
-        let Some(first) = records.pop_front() else { return self.hold = Some(hold) };
+        let Some(mut hold) = self.hold.take() else { return };
+        let Some(gap) = &mut hold.gap else { return self.hold = Some(hold) };
+        let Some(first) = gap.records.pop_front() else { return self.hold = Some(hold) };
         let read = read_of(ground, &first.stored());
-        if !self.folds_with_the_missing(ground, &first.stored(), &read, &records, tell) {
+        let tried = self.fold_with_the_missing(ground, &first.stored(), &read, &gap.records, tell);
+        if let Err(stuck_at) = tried {
+            gap.records.push_front(first);
+            gap.missing.is_stuck_at(stuck_at);
             self.hold = Some(hold);
             return;
         }
+        let mut records = std::mem::take(&mut gap.records);
         while let Some(kept) = records.pop_front() {
             let record = kept.stored();
             let read = read_of(ground, &record);
             if let Err(why) = self.fold(ground, &record, &read, tell)
-                && !self.folds_with_the_missing(ground, &record, &read, &records, tell)
+                && self.fold_with_the_missing(ground, &record, &read, &records, tell).is_err()
             {
-                return self.hold(ground, &record, &read, why, records.into(), tell);
+                return self.hold(ground, &record, &read, why, records, tell);
             }
         }
     }
 
-    /// Folds the events that a record with a gap waits for, and then the record; all of them or none.
-    fn folds_with_the_missing(
+    /// Folds the events that a record with a gap waits for, and then the record; all of them or none. An error is the
+    /// number at which that ends.
+    fn fold_with_the_missing(
         &mut self,
         ground: &Ground<'_>,
         record: &Stored<'_>,
         read: &Result<Event, Rejection>,
         behind: &VecDeque<Kept>,
         tell: &mut dyn FnMut(Step<'_, '_>),
-    ) -> bool {
-        let Ok(waits) = read else { return false };
-        let Some(missing) = Missing::before(waits, self.cell.as_ref(), ground.rules) else { return false };
+    ) -> Result<(), u64> {
+        let missing =
+            read.as_ref().ok().and_then(|waits| Missing::before(waits, self.cell.as_ref(), ground.rules));
+        // A record without a number, which none of those that are missing is.
+        let Some(missing) = missing else { return Err(u64::MAX) };
         let before = self.cell.clone();
         let mut early = Vec::new();
         for number in missing.range.clone() {
             let Some((at, record, event, effect)) = self.fold_early(ground, &missing.source, number, behind)
             else {
                 self.cell = before;
-                return false;
+                return Err(number);
             };
             early.push((at, record, event, effect, self.cell.clone()));
         }
@@ -265,10 +271,10 @@ impl Lane {
             steps_of_early(tell);
             tell(step);
         });
-        if folded.is_err() {
+        folded.map_err(|_| {
             self.cell = before;
-        }
-        folded.is_ok()
+            missing.range.end
+        })
     }
 
     /// Folds the first record behind a gap that bears a number of the source and can be folded.
@@ -479,14 +485,20 @@ mod tests {
     #[test]
     fn a_gap_that_cannot_close_leaves_the_cell_as_it_was() {
         let world = World::new();
-        let mut repeated = numbered(0, 3);
-        repeated["data"]["amount"] = json!("7");
-        let rows: [&[Value]; 3] = [
+        // An entry that is known with another amount.
+        let known = |number| {
+            let mut event = numbered(0, number);
+            event["data"]["amount"] = json!("7");
+            event
+        };
+        let rows: [&[Value]; 4] = [
             // One of two is still missing.
             &[numbered(0, 1), numbered(3, 4), numbered(1, 2)],
             &[numbered(0, 1), numbered(3, 4), numbered(2, 3), numbered(2, 3)],
-            // The record with the gap cannot be folded even so: its entry is known with another amount.
-            &[numbered(0, 1), repeated, numbered(1, 2)],
+            // The record with the gap cannot be folded even so.
+            &[numbered(0, 1), known(3), numbered(1, 2)],
+            // Nor can one of those before it.
+            &[numbered(0, 1), numbered(3, 4), numbered(1, 2), known(3), numbered(1, 2)],
         ];
         for events in rows {
             let lane = world.straight(events, &[]);
@@ -495,6 +507,30 @@ mod tests {
             assert_eq!(usize::try_from(held.waiting).unwrap(), events.len() - 2);
             assert_eq!((balance(&lane).as_str(), lane.cell().unwrap().applied()), ("1", Offset(1)));
         }
+    }
+
+    #[test]
+    fn a_gap_that_cannot_close_is_tried_again_for_the_number_alone_at_which_it_failed() {
+        let world = World::new();
+        let mut known = numbered(0, 3);
+        known["data"]["amount"] = json!("7");
+        let mut lane = world.straight(&[numbered(0, 1), numbered(3, 4), numbered(1, 2), known.clone()], &[]);
+        let may_close = |lane: &Lane, event: &Value| {
+            let record = log(std::slice::from_ref(event)).remove(0);
+            let subject = &world.subject;
+            let (raw, parameters) = (record.stored(), &world.parameters);
+            let event = wire::decode_for(&raw.record(Topic::Ledger), Some(subject), parameters).unwrap();
+            lane.missing().unwrap().clone().may_close_by(&event)
+        };
+        let (two, three) = (numbered(1, 2), numbered(2, 3));
+        let others = [&two, &numbered(3, 4), &booked(2, "/two", Some(3)), &booked(2, "/one", None)];
+        assert_eq!(others.map(|other| may_close(&lane, other)), [false; 4]);
+        assert!(may_close(&lane, &three) && may_close(&lane, &known));
+        let mut all = log(&[numbered(0, 1), numbered(3, 4), two, known, three]);
+        world.feed(&mut lane, &all.split_off(4), &Amendments::default());
+        // When its place comes, the other one with that number is a dead letter of its own.
+        let held = lane.quarantine().map(|held| (held.offset, held.class));
+        assert_eq!((balance(&lane).as_str(), held), ("1111", Some((Offset(3), Class::Conflict))));
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Session<'_> {
             return;
         }
         held.heals = match self.redrives.gaps.get_mut(subject) {
-            Some(Some(missing)) => event.is_some_and(|event| missing.is_closed_by(event)),
+            Some(Some(missing)) => event.is_some_and(|event| missing.may_close_by(event)),
             Some(None) => false,
             // Held back before this owner's time: the log tells.
             None => true,

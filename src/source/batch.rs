@@ -174,9 +174,9 @@ impl Batch {
         self.records.is_empty() && self.advance.is_none()
     }
 
-    /// How many bytes of records.
+    /// How many bytes of records, and what their headers take: a record may consist of nothing else.
     pub fn bytes(&self) -> usize {
-        self.arena.len()
+        self.arena.len().saturating_add(size_of_val(self.headers.as_slice()))
     }
 
     /// The records in order.

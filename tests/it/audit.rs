@@ -242,3 +242,24 @@ fn a_continuous_audit_finds_what_is_planted_and_tells_it_in_its_metrics() {
     assert!(audit.stop().success());
     assert!(product.stop().success());
 }
+
+#[test]
+fn a_continuous_audit_ends_while_it_reads() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    for entry in 0..6_000 {
+        producer.send(&events::booked(&topics, "busy", &format!("e{entry}"), "1", None));
+    }
+    producer.flush();
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    // A minute for the partition.
+    let arguments = ["audit", "--continuous", "--rate", "100"];
+    let audit = Product::start_with(&arguments, &topics, &redis.url(), &Settings::default());
+    eventually(Duration::from_secs(60), || http::get(audit.admin, "/metrics", &[]));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(audit.stop().success());
+    assert!(product.stop().success());
+}

@@ -111,7 +111,7 @@ fn ahead(redis: &redis::Server) -> usize {
 }
 
 #[test]
-fn a_projector_killed_under_load_with_poison_sets_every_dead_letter_aside_once() {
+fn a_projector_killed_under_load_with_poison_sets_every_dead_letter_aside_and_repeats_of_one_say_the_same() {
     let broker = kafka::shared();
     let topics = broker.topics(3);
     let redis = redis::Server::start();

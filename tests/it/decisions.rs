@@ -3,8 +3,16 @@
 
 use std::{path::Path, process::Output, thread, time::Duration};
 
-use balance_projector::domain::{Class, PartitionId, Topic};
-use serde_json::Value;
+use balance_projector::{
+    config,
+    decisions::Remedy,
+    domain::{AccountId, Checkpoint, Class, CustomerId, Offset, PartitionId, Subject, Time, Topic},
+    store::{
+        Commit, Generation, Quarantine, QuarantineWrite, StoreError, Token, WriteStore as _,
+        redis::RedisStore,
+    },
+};
+use serde_json::{Value, json};
 
 use crate::support::{
     Folder,
@@ -107,6 +115,65 @@ impl World {
         let again = nothing_waits_in(self.broker, &topics, &redis.url());
         assert!(product.stop().success());
         again
+    }
+
+    /// Rebuilds the live log into generation 2, and compares both.
+    #[track_caller]
+    fn a_rebuild_differs_in_nothing(&self) {
+        let start = ["rebuild", "start", "--yes", "--as", "jana"];
+        let rebuild = Product::start_with(&start, &self.topics, &self.redis.url(), &Settings::default());
+        eventually(Duration::from_secs(120), || {
+            let log = rebuild.process.log();
+            if log.contains("generation 2 is complete") { Ok(()) } else { Err(log) }
+        });
+        let output = self.command(&["rebuild", "compare", "--json", "--as", "jana"]);
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        let told = (output.status.code(), &report["differences"]);
+        assert_eq!(told, (Some(0), &json!(0)), "{report:#}");
+        assert!(report["cells"].as_u64().expect("a number") > 0, "{report:#}");
+        assert!(rebuild.stop().success());
+    }
+
+    /// Sets the next record of partition 0 of the ledger aside, as an owner of a release that cannot apply it would.
+    fn set_aside_by_a_release_before(&self, account: &str, offset: Offset, class: Class) {
+        let settings = config::Redis { url: self.redis.url(), ..config::Redis::default() };
+        let (generation, partition) = (Generation(1), PartitionId { topic: Topic::Ledger, partition: 0 });
+        let quarantine = Quarantine {
+            partition,
+            offset,
+            class,
+            since: Time::from_millis(1_700_000_000_000),
+            waiting: 0,
+            heals: false,
+        };
+        let held = QuarantineWrite {
+            subject: Subject::Account(AccountId::parse(account).expect("an id")),
+            quarantine,
+            lifted: false,
+            customers: vec![CustomerId::parse("C1").expect("an id")],
+            unless_changed: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let done: Result<(), StoreError> = runtime.block_on(async {
+            let store = RedisStore::new(&settings)?;
+            let from = store.claim(generation, partition, Token([7; 16])).await?.position;
+            assert_eq!(from.checkpoint.next, offset, "the next record");
+            let to =
+                Checkpoint { next: offset.next(), commit: from.checkpoint.commit + 1, ..from.checkpoint };
+            let commit = Commit {
+                generation,
+                partition,
+                from,
+                to,
+                cells: vec![],
+                owing: vec![],
+                quarantines: vec![held],
+                state: None,
+            };
+            store.commit(&commit).await
+        });
+        done.expect("set aside");
     }
 
     fn file(&self, name: &str, record: &Outgoing) -> String {
@@ -230,6 +297,44 @@ fn each_remedy_is_applied_by_the_owner_and_by_a_fold_from_scratch() {
     assert_eq!(http::customer(product.views, "C1").expect("an answer").status, 200);
     let again = world.again_from_scratch();
     assert_eq!((again.cells, again.quarantines), (live.cells, live.quarantines));
+    world.a_rebuild_differs_in_nothing();
+    assert!(product.stop().success());
+}
+
+/// What a generation pins never changes, so nothing is foldable later by itself: it takes a release that folds what the
+/// one before it could not.
+#[test]
+fn a_record_that_is_foldable_since_is_folded_as_it_stands_by_a_plain_redrive() {
+    let world = World::new(1);
+    let product = world.start(&["A1"]);
+    world.put(&world.booked("A1", "first", "100"));
+    product.ready();
+    world.whole();
+    assert!(product.stop().success());
+    let offset = Offset(world.put(&world.booked("A1", "second", "20")));
+    world.set_aside_by_a_release_before("A1", offset, Class::BadField);
+    world.put(&world.booked("A1", "behind", "3"));
+    let product = world.start(&["A1"]);
+    product.ready();
+    compare::folded(&compare::Log::read(world.broker, &world.topics), &world.redis.url());
+    for answer in [http::account(product.views, "A1"), http::customer(product.views, "C1")] {
+        assert_eq!(answer.expect("an answer").status, 503);
+    }
+
+    let told = world.redrive(&["--key", "A1"]);
+    assert!(told.contains("booked 100.00") && told.contains("booked 123.00"), "{told}");
+    let remedies: Vec<_> = compare::amendments(world.broker, &world.topics)
+        .patches
+        .values()
+        .flatten()
+        .map(|patch| patch.remedy.clone())
+        .collect();
+    assert_eq!(remedies, [Remedy::Retry]);
+    assert_eq!(balance(&product, "A1"), "123.00");
+    let live = world.nothing_waits();
+    assert_eq!(http::customer(product.views, "C1").expect("an answer").status, 200);
+    assert_eq!(world.again_from_scratch().cells, live.cells);
+    world.a_rebuild_differs_in_nothing();
     assert!(product.stop().success());
 }
 

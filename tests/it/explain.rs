@@ -1,10 +1,15 @@
 //! A balance told event by event: what the log gives is what the store serves, and where it is not, that is said.
 
-use std::{collections::BTreeSet, process::Output};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Output,
+    time::Duration,
+};
 
 use balance_projector::{
-    config, decisions,
-    domain::{Subject, Time},
+    config,
+    decisions::{self, Act, Decision, Patch, Remedy},
+    domain::{Offset, PartitionId, Subject, Time, Topic},
     ops::{
         explain::{self, Cut, Explanation, Question, Served, Verdict},
         generate::Args,
@@ -15,7 +20,7 @@ use balance_projector::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    compare, events,
+    compare, events, eventually,
     kafka::{self, Topics},
     load, plant,
     produce::{Outgoing, Partitioner, Producer},
@@ -72,7 +77,7 @@ impl Explainer {
 }
 
 fn account(id: &str) -> Subject {
-    Subject::of_key(balance_projector::domain::Topic::Ledger, id).expect("an id")
+    Subject::of_key(Topic::Ledger, id).expect("an id")
 }
 
 /// In ten-thousandths.
@@ -424,6 +429,9 @@ fn what_a_customer_owes_and_paid_is_told_account_by_account() {
     let topics = broker.topics(1);
     let redis = redis::Server::start();
     let producer = Producer::new(broker, Partitioner::Java);
+    let in_euros = json!({ "entry_id": "e2", "amount": "7", "currency": "EUR", "credit_debit_indicator": "DBIT",
+                           "booking_date": "2026-03-01", "customer_id": "C3" });
+    let in_euros = events::ledger(&topics, "entry.booked", "A3", in_euros);
     hourly(
         &producer,
         vec![
@@ -432,6 +440,8 @@ fn what_a_customer_owes_and_paid_is_told_account_by_account() {
             events::booked(&topics, "A2", "e1", "-10", Some("C1")),    // 02:00  and 10.00
             events::booked(&topics, "A1", "e2", "5", Some("C1")),      // 03:00  25.25
             events::booked(&topics, "A2", "e2", "-400", Some("C2")),   // 04:00  another customer's
+            events::booked(&topics, "A3", "e1", "-5", Some("C3")),     // 05:00  and one with two currencies
+            in_euros,
         ],
     );
     hourly(
@@ -472,6 +482,13 @@ fn what_a_customer_owes_and_paid_is_told_account_by_account() {
     );
     assert_eq!(figures(&["--at", &position]), row("30.25", "A1 30.25", "497.7", "2026-03-01"));
     assert_eq!(figures(&["--as-of", "2026-06-01T00:00:00Z"]), row("0.0", "", "none", "none"));
+    // No total says more than the dues that are shown, nor is there one of several currencies.
+    assert_eq!(figures(&["--currency", "CZK"]), figures(&[]));
+    assert_eq!(figures(&["--currency", "EUR"]), row("none", "", "497.7", "2026-03-01"));
+    let euros = agrees(&run(&topics, &redis, &["customer", "C3", "--json", "--currency", "EUR"]));
+    let euros: Value = serde_json::from_str(&euros).unwrap();
+    let due = json!([{ "account": "A3", "currency": "EUR", "balance": "7.00" }]);
+    assert_eq!((&euros["figures"]["dues"], &euros["figures"]["total"]), (&due, &Value::Null), "{euros:#}");
 
     let all = told(&[]);
     let rows: Vec<_> = all["records"].as_array().unwrap().iter().collect();
@@ -502,4 +519,80 @@ fn what_a_customer_owes_and_paid_is_told_account_by_account() {
     assert!(errors.contains("customer \"C9\" is unknown"), "{errors}");
     assert_eq!(output.status.code(), Some(1));
     assert!(project.stop().success());
+}
+
+#[test]
+fn a_decision_to_which_the_owner_has_not_come_is_told() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Java);
+    producer.put(&events::booked(&topics, "A1", "e1", "1", None));
+    let unreadable = Outgoing { value: None, ..events::booked(&topics, "A1", "e2", "1", None) };
+    let (_, offset) = producer.put(&unreadable);
+    let project = Product::start("project", &topics, &redis.url(), &Settings::default());
+    project.ready();
+    compare::whole(broker, &topics, &redis.url());
+    assert!(project.stop().success());
+
+    let decide = |remedy: Remedy| {
+        let partition = PartitionId { topic: Topic::Ledger, partition: 0 };
+        let act = Act { who: "jana".to_owned(), at: Time::from_millis(0), why: String::new() };
+        let (offset, key) = (Offset(offset), Some("A1".to_owned()));
+        let patch = Decision::Patch(Patch { partition, offset, key, remedy, log: None, act });
+        let (topic, value) = (topics.decisions.clone(), serde_json::to_vec(&patch).unwrap());
+        producer.put(&Outgoing { topic, value: Some(value), ..Outgoing::default() });
+        agrees(&run(&topics, &redis, &["account", "A1"]))
+    };
+    // Tried again, it is as unreadable as before.
+    let table = decide(Remedy::Retry);
+    assert!(table.contains("with 0 waiting: decide on it"), "{table}");
+    let table = decide(Remedy::Skip);
+    let note =
+        "a decision of jana about it is recorded (skip); the owner of the partition has not come to it";
+    assert!(table.contains(note) && !table.contains("decide on it"), "{table}");
+    let told = agrees(&run(&topics, &redis, &["account", "A1", "--json"]));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["figures"]["on_hold"][0]["decision"]["remedy"], "skip", "{told:#}");
+}
+
+#[test]
+fn a_gap_that_has_closed_while_its_owner_stands_still_is_told_and_is_no_difference() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let producer = Producer::new(broker, Partitioner::Java);
+    let put = |number: u64| {
+        let booked = events::booked(&topics, "gap", &format!("e{number}"), "1", None);
+        let mut event: Value = serde_json::from_slice(booked.value.as_deref().unwrap()).unwrap();
+        event["sequence"] = number.to_string().into();
+        producer.put(&Outgoing { value: Some(event.to_string().into_bytes()), ..booked });
+    };
+    put(1);
+    put(3);
+    let project = Product::start("project", &topics, &redis.url(), &Settings::default());
+    project.ready();
+    compare::whole(broker, &topics, &redis.url());
+    let (cell_key, mark_key) = (plant::account(1, "gap"), "{bp}:g1:qa:gap");
+    let marks = || redis.command::<BTreeMap<String, String>>(&["HGETALL", mark_key]);
+    let (partition, mark) = marks().into_iter().next().expect("a mark");
+    let cell: Vec<u8> = redis.command(&["GET", &cell_key]);
+    put(2);
+    eventually(Duration::from_secs(60), || if marks().is_empty() { Ok(()) } else { Err(marks()) });
+    assert!(project.stop().success());
+
+    // As an owner leaves it that stands still since it saw the gap close.
+    let mut set = ::redis::cmd("SET");
+    set.arg(cell_key).arg(cell).query::<()>(&mut redis.connection()).unwrap();
+    let mut mark: Value = serde_json::from_str(&mark).unwrap();
+    mark["waiting"] = 1.into();
+    mark["heals"] = true.into();
+    redis.command::<()>(&["HSET", mark_key, &partition, &mark.to_string()]);
+    let table = agrees(&run(&topics, &redis, &["account", "gap"]));
+    assert!(table.contains("with 1 waiting: what it waits for may have come"), "{table}");
+    // One that did not see it has missed something.
+    mark["heals"] = false.into();
+    redis.command::<()>(&["HSET", mark_key, &partition, &mark.to_string()]);
+    let output = run(&topics, &redis, &["account", "gap"]);
+    assert!(text(&output).ends_with("differs\n") && output.status.code() == Some(1), "{output:?}");
 }

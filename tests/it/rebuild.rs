@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use balance_projector::{
@@ -117,10 +117,20 @@ impl Deployment {
     /// What a comparison would have recorded.
     fn compared(&self, candidate: Generation, with: Generation, differences: u64) {
         let act = Act { who: "jana".to_owned(), at: Time::from_millis(0), why: String::new() };
-        let comparison = Comparison { candidate, with, cells: 9, differences, expected: 0, act };
-        let decision = serde_json::to_vec(&Decision::Compared(comparison)).unwrap();
+        self.record(&Decision::Compared(Comparison {
+            candidate,
+            with,
+            cells: 9,
+            differences,
+            expected: 0,
+            act,
+        }));
+    }
+
+    fn record(&self, decision: &Decision) {
+        let value = Some(serde_json::to_vec(decision).unwrap());
         let topic = self.topics.decisions.clone();
-        self.producer.put(&Outgoing { topic, value: Some(decision), ..Outgoing::default() });
+        self.producer.put(&Outgoing { topic, value, ..Outgoing::default() });
     }
 
     fn served(&self) -> String {
@@ -723,6 +733,60 @@ fn a_generation_that_is_retired_while_the_question_of_its_promotion_stands_is_no
     deployed.becomes(ONE, "served");
     assert_eq!(http::account(product.views, WATCHED).unwrap().status, 200);
     rebuild.kill();
+    assert!(product.stop().success());
+}
+
+#[test]
+fn a_generation_that_is_retired_while_it_is_filled_is_not_fed_nor_another_in_its_place() {
+    let deployed = Deployment::new(1);
+    let args =
+        Args { events: 20_000, accounts: 20_000, customers: 10_000, history: 0, seed: 46, ..Args::default() };
+    load::all_at_once(deployed.broker, &deployed.topics, &args);
+    let product = deployed.start(&["run"]);
+    product.ready();
+    let folder = Folder::new("retired");
+    let file = folder.join("seed.snapshot");
+    let file = file.to_str().unwrap();
+    deployed.command(0, &["snapshot", "export", file]);
+    let mut seeded = deployed.start(&["rebuild", "start", "--seed", file, "--yes", "--as", "jana"]);
+    let deadline = Instant::now() + WITHIN;
+    while deployed.keys_of(TWO) == 0 {
+        assert!(Instant::now() < deadline, "{}", seeded.process.log());
+    }
+    deployed.redis.command::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let positions: u64 = deployed.redis.command(&["EXISTS", "{bp}:g2:pos"]);
+    assert_eq!(positions, 0, "it was over already");
+    let act = Act { who: "petr".to_owned(), at: Time::from_millis(0), why: String::new() };
+    deployed.record(&Decision::Retired { generation: TWO, act });
+    deployed.redis.command::<()>(&["CLIENT", "UNPAUSE"]);
+    let status = seeded.process.wait(WITHIN);
+    let log = seeded.process.log();
+    let says = "generation 2 was retired meanwhile by petr: it is not fed";
+    assert!(status.code() == Some(1) && log.contains(says), "{log}");
+    // What there is of it is deleted as ever.
+    deployed.command(0, &["rebuild", "retire", "2", "--yes", "--as", "petr"]);
+    assert_eq!(deployed.keys_of(TWO), 0);
+    assert!(product.stop().success());
+}
+
+#[test]
+fn a_switch_without_a_record_is_recorded_by_a_promotion_and_can_be_gone_back_from_then() {
+    let mut deployed = Deployment::new(1);
+    deployed.grow(2);
+    let product = deployed.start(&["run"]);
+    product.ready();
+    let rebuild = deployed.rebuild();
+    deployed.becomes(TWO, "complete");
+    // As its maker leaves it that is killed behind the flip.
+    deployed.redis.command::<()>(&["SET", "{bp}:active", "2"]);
+    let back = ["rebuild", "rollback", "--yes", "--as", "petr"];
+    let refusal = deployed.command(1, &back);
+    let says = "the switch to generation 2 is not recorded: `rebuild promote 2` records it";
+    assert!(refusal.contains(says), "{refusal}");
+    deployed.command(0, &["rebuild", "promote", "2", "--yes", "--as", "jana"]);
+    let told = deployed.command(0, &back);
+    assert!(told.contains("readers are served generation 1"), "{told}");
+    assert!(rebuild.stop().success());
     assert!(product.stop().success());
 }
 

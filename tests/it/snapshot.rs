@@ -442,3 +442,50 @@ fn a_snapshot_is_the_first_generation_where_the_history_is_gone() {
     assert!(next.stop().success());
     assert!(product.stop().success());
 }
+
+#[test]
+fn a_seed_is_told_by_its_digest_and_its_topics_and_only_what_lies_behind_it_is_folded() {
+    let broker = kafka::shared();
+    let topics = broker.topics(1);
+    let redis = redis::Server::start();
+    let folder = Folder::new("snapshot");
+    let producer = Producer::new(broker, Partitioner::Librdkafka);
+    let book = |entries: std::ops::Range<u32>| {
+        for entry in entries {
+            producer.put(&events::booked(&topics, "a0", &format!("e{entry}"), "1", None));
+        }
+    };
+    book(0..5);
+    let product = Product::start("run", &topics, &redis.url(), &Settings::default());
+    product.ready();
+    compare::whole(broker, &topics, &redis.url());
+    let file = folder.join("seed.snapshot");
+    let report = export(&topics, &redis, &file);
+    let verify = ["snapshot", "verify", "--json", file.to_str().unwrap()];
+    let verified = product::command(&topics, &redis.url(), &verify);
+    let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    let at = Value::from(format!("{}/0@5", topics.ledger));
+    assert!(report["positions"].as_array().unwrap().contains(&at), "{report:#}");
+    assert_eq!(verified["positions"], report["positions"]);
+
+    book(5..8);
+    compare::whole(broker, &topics, &redis.url());
+    // Nobody can be asked here: it tells what it would do, and ends.
+    let unasked: Vec<_> = seed(&file).into_iter().filter(|word| *word != "--yes").collect();
+    let told = product::command(&topics, &redis.url(), &unasked);
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.status.code() == Some(2) && said.contains("folds 3 records onto the snapshot"), "{said}");
+
+    let seeded = Product::start_with(&seed(&file), &topics, &redis.url(), &Settings::default());
+    is_complete(&seeded, 2);
+    assert!(seeded.stop().success());
+    let later = folder.join("later.snapshot");
+    let other = export(&topics, &redis, &later);
+    let refused = product::command(&topics, &redis.url(), &seed(&later));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let [first, second] = [&report, &other].map(|report| report["digest"].as_str().unwrap()[..12].to_owned());
+    let words =
+        format!("generation 2 began from the snapshot {first}, not from the snapshot {second}: give that");
+    assert!(refused.status.code() == Some(2) && said.contains(&words), "{said}");
+    assert!(product.stop().success());
+}

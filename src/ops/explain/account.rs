@@ -182,8 +182,7 @@ fn told(
         Some(Cell::Account(account)) => Figures::of_account(account, question.currency, today),
         Some(Cell::Customer(_)) | None => Figures::default(),
     };
-    let holds = follow.shown.quarantines();
-    figures.on_hold = holds.map(|held| Hold::new(log.cluster, id.as_str(), held)).collect();
+    figures.on_hold = follow.holds(log.cluster, id.as_str()).collect();
     let mut notes = Vec::new();
     if figures.balances.is_empty() && !figures.closed && figures.on_hold.is_empty() {
         notes.push(match question.currency {

@@ -234,8 +234,7 @@ fn told(
         figures.last_payment = Paid::of(&customer.last_payment());
         figures.profile = Profile::of(customer);
     }
-    let holds = own.shown.quarantines();
-    figures.on_hold = holds.map(|held| Hold::new(log.cluster, id.as_str(), held)).collect();
+    figures.on_hold = own.holds(log.cluster, id.as_str()).collect();
     let mut owes = false;
     let mut sums: BTreeMap<Currency, Amount> = BTreeMap::new();
     let mut sum_is_told = true;
@@ -258,8 +257,7 @@ fn told(
                     figures.dues.push(Balance { account, currency: *currency, balance, available: None });
                 }
             }
-            let holds = follow.shown.quarantines();
-            figures.on_hold.extend(holds.map(|held| Hold::new(log.cluster, account.as_str(), held)));
+            figures.on_hold.extend(follow.holds(log.cluster, account.as_str()));
         }
         records.extend(follow.trace.rows);
     }

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::trace::Balance;
+use super::trace::{Balance, Decided};
 use crate::{
+    decisions::Patch,
     domain::{Account, BalanceType, Currency, Customer, Day, LastPayment},
     ops::money::money,
     source::Cluster,
@@ -85,6 +86,12 @@ pub struct Hold {
     pub since: String,
     /// How many later records wait behind it.
     pub waiting: u64,
+    /// The event for which it waits may have come: the partition's owner is about to fold the key again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub heals: bool,
+    /// What gets past it, once the partition's owner comes to that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decided>,
 }
 
 impl Figures {
@@ -129,7 +136,13 @@ impl Profile {
 }
 
 impl Hold {
-    pub(super) fn new(cluster: &Cluster, key: &str, quarantine: &Quarantine) -> Hold {
+    /// With what is decided about it, where its owner has not come to that.
+    pub(super) fn new(
+        cluster: &Cluster,
+        key: &str,
+        quarantine: &Quarantine,
+        decided: Option<&Patch>,
+    ) -> Hold {
         let id = quarantine.partition;
         Hold {
             key: key.to_owned(),
@@ -139,13 +152,25 @@ impl Hold {
             class: quarantine.class.name(),
             since: quarantine.since.to_string(),
             waiting: quarantine.waiting,
+            heals: quarantine.heals,
+            decision: decided.map(Decided::of),
         }
     }
 
     pub(super) fn note(&self) -> String {
-        let Hold { key, topic, partition, offset, class, since, waiting } = self;
+        let Hold { key, topic, partition, offset, class, since, waiting, heals, decision } = self;
+        let then = match decision {
+            Some(Decided { remedy, who, .. }) => format!(
+                "a decision of {who} about it is recorded ({remedy}); the owner of the partition has not come to it"
+            ),
+            None if *heals => {
+                "what it waits for may have come; the owner of the partition has not folded it again"
+                    .to_owned()
+            }
+            None => "decide on it".to_owned(),
+        };
         format!(
-            "{key} is on hold since {since} behind {topic}/{partition}@{offset} ({class}), with {waiting} waiting: decide on it"
+            "{key} is on hold since {since} behind {topic}/{partition}@{offset} ({class}), with {waiting} waiting: {then}"
         )
     }
 }

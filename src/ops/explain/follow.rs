@@ -1,14 +1,17 @@
 //! One subject on its way through the log.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Ends, Log, Question,
+    Ends, Hold, Log, Question,
     replay::Replay,
     trace::{Lens, Trace},
 };
 use crate::{
+    decisions::Patch,
     domain::{AccountFact, Fact, Offset, Outcome, PartitionId, Subject},
     projector::lane::{Fate, Step},
-    source::batch::Stored,
+    source::{Cluster, batch::Stored},
     store::Quarantine,
 };
 
@@ -18,6 +21,10 @@ pub(super) struct Follow<'a> {
     pub(super) shown: Replay<'a>,
     /// Up to where the store stands, where that is further.
     rest: Option<Replay<'a>>,
+    /// With all that is decided, where some of it is about what the store has on hold.
+    decided: Option<Replay<'a>>,
+    /// What gets past those records.
+    past: BTreeMap<(PartitionId, Offset), Patch>,
     pub(super) trace: Trace,
     pub(super) records: u64,
     /// The first record opened the account.
@@ -33,9 +40,13 @@ impl<'a> Follow<'a> {
         held: &[Quarantine],
         ends: &Ends,
     ) -> Self {
+        let mut patches = held.iter().map(|held| log.amendments.patches_of(held.partition, held.offset));
+        let decided = patches.any(|patches| !patches.is_empty());
         Follow {
             shown: Replay::new(log, subject, held, ends.time),
             rest: ends.time.map(|_| Replay::new(log, subject, held, None)),
+            decided: decided.then(|| Replay::new(log, subject, &[], None)),
+            past: BTreeMap::new(),
             trace: Trace::new(lens, question.currency, question.last),
             records: 0,
             begins_with_opening: false,
@@ -45,6 +56,12 @@ impl<'a> Follow<'a> {
     /// To be told once no record is left.
     pub(super) fn settle(&mut self) {
         self.trace.settle(self.shown.quarantines());
+    }
+
+    /// Where the key is on hold, as it is told.
+    pub(super) fn holds(&self, cluster: &Cluster, key: &str) -> impl Iterator<Item = Hold> {
+        let held = self.shown.quarantines();
+        held.map(move |held| Hold::new(cluster, key, held, self.past.get(&(held.partition, held.offset))))
     }
 
     /// Where the store stands.
@@ -58,6 +75,14 @@ impl<'a> Follow<'a> {
         let begins = &mut self.begins_with_opening;
         if let Some(rest) = &mut self.rest {
             rest.take(id, record, &mut |step| *begins |= first && opens(&step));
+        }
+        if let Some(decided) = &mut self.decided {
+            let past = &mut self.past;
+            decided.take(id, record, &mut |step| {
+                if let Some(patch) = step.patch {
+                    past.insert((patch.partition, patch.offset), patch.clone());
+                }
+            });
         }
         if record.offset < shown_to {
             let trace = &mut self.trace;

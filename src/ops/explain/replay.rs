@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::Log;
 use crate::{
     decisions::Amendments,
-    domain::{Cell, Parameters, PartitionId, Rules, Subject, Time},
-    projector::lane::{Ground, Lane, Step},
+    domain::{Cell, Parameters, PartitionId, RecordAt, Rules, Subject, Time},
+    projector::lane::{Fate, Ground, Lane, Step},
     source::batch::Stored,
     store::Quarantine,
+    wire,
 };
 
 /// A subject folded again.
@@ -19,6 +20,10 @@ pub(super) struct Replay<'a> {
     rules: &'a Rules,
     amendments: Amendments,
     lanes: BTreeMap<PartitionId, Lane>,
+    /// Where the store has the key wait though what it waits for may have come: its owner has not folded it again.
+    healing: Vec<Quarantine>,
+    /// Those of them that were met: what lies behind waits here too, whether the gap is closed or not.
+    standing: BTreeMap<PartitionId, Quarantine>,
     /// Where its first record was folded.
     home: Option<PartitionId>,
 }
@@ -40,6 +45,8 @@ impl<'a> Replay<'a> {
             rules: log.rules,
             amendments,
             lanes: BTreeMap::new(),
+            healing: held.iter().filter(|held| held.heals).cloned().collect(),
+            standing: BTreeMap::new(),
             home: None,
         }
     }
@@ -51,11 +58,14 @@ impl<'a> Replay<'a> {
 
     /// Where its key is on hold.
     pub(super) fn quarantines(&self) -> impl Iterator<Item = &Quarantine> {
-        self.lanes.values().filter_map(Lane::quarantine)
+        self.lanes.iter().filter_map(move |(id, lane)| self.standing.get(id).or_else(|| lane.quarantine()))
     }
 
     /// Takes the subject's next record of a partition, and tells what became of it; of several, where a gap closes.
     pub(super) fn take(&mut self, id: PartitionId, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_, '_>)) {
+        if self.waits(id, record, tell) {
+            return;
+        }
         let elsewhere = if self.lanes.contains_key(&id) { None } else { self.cell().cloned() };
         let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(elsewhere));
         let ground = Ground {
@@ -69,5 +79,22 @@ impl<'a> Replay<'a> {
         if self.home.is_none() && lane.cell().is_some() {
             self.home = Some(id);
         }
+        if let Some(held) = lane.quarantine()
+            && self.healing.iter().any(|of| (of.partition, of.offset) == (held.partition, held.offset))
+        {
+            self.standing.insert(id, Quarantine { heals: true, ..held.clone() });
+        }
+    }
+
+    /// Whether the record waits where its owner has not folded the key again; it is told then.
+    fn waits(&mut self, id: PartitionId, record: &Stored<'_>, tell: &mut dyn FnMut(Step<'_, '_>)) -> bool {
+        let Some(held) = self.standing.get_mut(&id) else { return false };
+        held.waiting = held.waiting.saturating_add(1);
+        let raw = record.record(id.topic);
+        let event = wire::decode_for(&raw, Some(&self.subject), self.parameters).ok();
+        let at = RecordAt { partition: id, offset: record.offset, timestamp: raw.timestamp };
+        let (fate, cell) = (Fate::Waits(held.offset), self.lanes.get(&id).and_then(Lane::cell));
+        tell(Step { at, record, event: event.as_ref(), fate, patch: None, cell });
+        true
     }
 }

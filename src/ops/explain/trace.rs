@@ -307,7 +307,7 @@ impl Trace {
 }
 
 impl Decided {
-    fn of(patch: &Patch) -> Decided {
+    pub(super) fn of(patch: &Patch) -> Decided {
         Decided {
             remedy: patch.remedy.name(),
             who: patch.act.who.clone(),

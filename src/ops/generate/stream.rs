@@ -35,6 +35,8 @@ pub struct Generator {
     lines: u64,
     line: u64,
     poisoned: u64,
+    /// An account has had its first event.
+    begun: bool,
     start_us: i64,
     step_us: i64,
 }
@@ -76,7 +78,7 @@ struct Customer {
     reversible: bool,
 }
 
-/// The times of a subject's events, in microseconds since 1970.
+/// The times of a subject's events, in microseconds since 1970; before the stream's start where there is none yet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Clock {
     events: u32,
@@ -116,16 +118,19 @@ impl Generator {
             return Err(UsageError("--span-days: too short for so many events".to_owned()));
         }
         let length = |n: u32| usize::try_from(n).map_err(|_| too_many());
+        let start_us = args.start.as_microsecond();
+        let clock = Clock { newest: start_us - 1, second: start_us - 1, ..Clock::default() };
         Ok(Generator {
             currencies,
             random: Random::new(args.seed),
-            accounts: vec![Account::default(); length(args.accounts)?],
-            customers: vec![Customer::default(); length(args.customers)?],
+            accounts: vec![Account { clock, ..Account::default() }; length(args.accounts)?],
+            customers: vec![Customer { clock, ..Customer::default() }; length(args.customers)?],
             recent: VecDeque::with_capacity(RECENT_LINES),
             lines: lines.unsigned_abs(),
             line: 0,
             poisoned: 0,
-            start_us: args.start.as_microsecond(),
+            begun: false,
+            start_us,
             step_us,
             args: args.clone(),
         })
@@ -140,7 +145,9 @@ impl Generator {
     pub fn next_line(&mut self, out: &mut Vec<u8>) -> bool {
         let [line, lines, poison_lines] = [self.line, self.lines, self.args.poison].map(u128::from);
         let due = if line == lines { poison_lines } else { line * poison_lines / lines };
-        if u128::from(self.poisoned) < due {
+        // A number that is used up before the account's opening would stand on that again.
+        let may_be = !self.args.numbered || self.begun || self.line == self.lines;
+        if u128::from(self.poisoned) < due && may_be {
             poison(self, out);
             self.poisoned += 1;
             return true;
@@ -181,6 +188,7 @@ impl Generator {
             if let Some(slot) = self.accounts.get_mut(subject) {
                 *slot = account;
             }
+            self.begun = true;
             (Who::Account(subject), account.clock.events)
         } else {
             let index = subject.saturating_sub(self.accounts.len());
@@ -237,7 +245,9 @@ impl Generator {
     fn tick(&mut self, clock: &mut Clock, now: i64) -> i64 {
         clock.events += 1;
         let room = clock.newest - clock.second;
+        // Poison counts among the events and has no time.
         if clock.events > 3
+            && clock.second >= self.start_us
             && clock.late_run < LATE_RUN_MAX
             && room >= 2
             && self.random.percent(self.args.late)
@@ -584,7 +594,7 @@ fn poison(generator: &mut Generator, out: &mut Out) {
     let index = if numbered { generator.begun(index) } else { index };
     let who = Who::Account(index);
     let sequence = generator.accounts.get(index).map_or(1, |a| a.clock.events + 1);
-    if let Some(account) = generator.accounts.get_mut(index).filter(|a| numbered && a.clock.events > 0) {
+    if let Some(account) = generator.accounts.get_mut(index).filter(|_| numbered) {
         account.clock.events = sequence;
     }
     let mut key = Out::new();

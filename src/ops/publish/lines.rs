@@ -1,9 +1,12 @@
 //! Lines, each read within a bound and checked before anything of it is sent.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, io::BufRead};
+use std::{borrow::Cow, fmt, io::BufRead};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 
 use crate::{
     config::Config,
@@ -71,7 +74,7 @@ pub(super) struct Record<'a> {
     pub(super) key: Option<Cow<'a, [u8]>>,
     pub(super) value: Option<Cow<'a, [u8]>>,
     /// `None`: those of a structured event.
-    pub(super) headers: Option<BTreeMap<String, Option<String>>>,
+    pub(super) headers: Option<Headers>,
 }
 
 /// What is wrong with a line: the class of the dead letter that it would become, and the fault.
@@ -176,8 +179,27 @@ struct RawRecord {
     key: Option<String>,
     value: Option<String>,
     value_base64: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, Option<String>>,
+    #[serde(default, deserialize_with = "headers")]
+    headers: Headers,
+}
+
+/// In order; a name may stand there several times.
+pub(super) type Headers = Vec<(String, Option<String>)>;
+
+fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
+    struct InOrder;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Headers;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object of headers")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Headers, M::Error> {
+            std::iter::from_fn(|| map.next_entry().transpose()).collect()
+        }
+    }
+    deserializer.deserialize_map(InOrder)
 }
 
 /// The instant that the broker will stamp the record with, about.

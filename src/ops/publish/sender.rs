@@ -91,9 +91,10 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+    /// The line that the record was on.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, line: usize) {
         let mut tally = self.tally();
         match result {
             Ok(message) => {
@@ -106,7 +107,7 @@ impl ProducerContext for Deliveries {
             }
             Err((error, _)) => {
                 tally.failed = tally.failed.saturating_add(1);
-                tally.first_failure.get_or_insert_with(|| error.to_string());
+                tally.first_failure.get_or_insert_with(|| format!("line {line}: {error}"));
             }
         }
     }
@@ -132,6 +133,8 @@ impl Sender {
             ("batch.num.messages", "10000"),
             ("queue.buffering.max.messages", "100000"),
             ("queue.buffering.max.kbytes", "131072"),
+            // The broker decides what is too large; the client is not to refuse before it.
+            ("message.max.bytes", "100000000"),
             (
                 "partitioner",
                 match partitioner {
@@ -152,8 +155,9 @@ impl Sender {
         })
     }
 
-    /// Hands a record to the producer; waits while its queue is full.
-    pub(super) fn send(&mut self, record: &Record<'_>) -> anyhow::Result<()> {
+    /// Hands a line's record to the producer; waits while its queue is full. An error means that nothing more is to be
+    /// sent; what was before is still on its way.
+    pub(super) fn send(&mut self, line: u64, record: &Record<'_>) -> anyhow::Result<()> {
         /// Acknowledgements are taken in now and then.
         const STRIDE: u64 = 512;
         if !self.topics.contains(&record.topic) {
@@ -169,7 +173,8 @@ impl Sender {
                 })
             },
         );
-        let mut message = BaseRecord::<[u8], [u8]>::to(topic).headers(headers);
+        let opaque = usize::try_from(line).unwrap_or(usize::MAX);
+        let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, opaque).headers(headers);
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         let mut told = Instant::now();
@@ -182,7 +187,7 @@ impl Sender {
                     self.tell_waiting(&mut told);
                     message = back;
                 }
-                Err((error, _)) => bail!("a record for {topic} cannot be sent: {error}"),
+                Err((error, _)) => bail!("line {line}: the record for {topic} cannot be sent: {error}"),
             }
         }
         self.sent = self.sent.saturating_add(1);
@@ -193,17 +198,18 @@ impl Sender {
         Ok(())
     }
 
-    /// Waits until every record is acknowledged.
-    pub(super) fn finish(self) -> anyhow::Result<Positions> {
+    /// Waits until it is known what became of every record, and tells what went wrong: with one of them, or when the last
+    /// was handed over.
+    pub(super) fn finish(self, sent: anyhow::Result<()>) -> anyhow::Result<Positions> {
         let (begun, mut told) = (Instant::now(), Instant::now());
         while let Err(error) = self.producer.flush(Duration::from_secs(1)) {
-            self.no_failure()?;
             self.tell_waiting(&mut told);
             if begun.elapsed() > FLUSH_TIMEOUT {
                 bail!("the broker does not acknowledge what was sent: {error}");
             }
         }
         self.no_failure()?;
+        sent?;
         let tally = self.producer.context().tally();
         if tally.delivered != self.sent {
             bail!("{} of {} records were acknowledged", tally.delivered, self.sent);

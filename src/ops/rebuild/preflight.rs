@@ -14,6 +14,7 @@ use crate::{
     decisions::{Birth, BirthTopic, Origin},
     domain::{Cell, Offset, Parameters, PartitionId, RecordAt, Rules, Subject, Time, Topic, fold},
     ops::console::Console,
+    snapshot::Opened,
     source::{
         Cluster,
         scan::Scan,
@@ -32,7 +33,7 @@ const COMMITTING: u32 = 2;
 pub(super) struct Preflight {
     /// Where each topic begins.
     pub(super) topics: BTreeMap<Topic, BirthTopic>,
-    /// Records in the log.
+    /// Records of the log that are folded.
     records: u64,
     /// About how long folding them takes.
     takes: Duration,
@@ -46,10 +47,19 @@ struct Stretch {
     id: PartitionId,
     low: Offset,
     high: Offset,
+    /// The first record that is folded: behind what a snapshot holds, or the first that is there.
+    from: Offset,
     /// What lay before its first record is gone, though that has offset 0: the topic was made anew.
     made_anew: bool,
     /// Since when the generation that is served knows it, where it knows less than all.
     known_since: Option<Time>,
+}
+
+impl Stretch {
+    /// How many records are folded; none where the log ends before the snapshot does.
+    fn folded(&self) -> i64 {
+        self.high.0.saturating_sub(self.from.0).max(0)
+    }
 }
 
 /// Looks; an error names every reason why the generation may not begin.
@@ -59,7 +69,10 @@ pub(super) async fn look(
     anew: &BTreeSet<Topic>,
     parameters: &Parameters,
     origin: &Origin,
+    seed: Option<&Opened>,
 ) -> anyhow::Result<Preflight> {
+    let behind: BTreeMap<PartitionId, Offset> =
+        seed.map(Opened::starts).unwrap_or_default().into_iter().collect();
     // Before the log's ends: what is folded meanwhile lies behind them.
     let live = console.live().await?;
     let inquirer = console.cluster.inquirer("read_uncommitted").context("kafka settings")?;
@@ -84,7 +97,8 @@ pub(super) async fn look(
         let made_anew = anew.contains(&topic);
         stretches.extend(of_topic.into_iter().map(|stretch| {
             let known_since = served.and_then(|served| served.cut(stretch.id)).filter(|_| !made_anew);
-            Stretch { made_anew, known_since, ..stretch }
+            let from = behind.get(&stretch.id).copied().unwrap_or(stretch.low).max(stretch.low);
+            Stretch { from, made_anew, known_since, ..stretch }
         }));
     }
     if matches!(origin, Origin::Beginning) {
@@ -110,8 +124,7 @@ pub(super) async fn look(
         anyhow::bail!("the rebuild is not begun, nothing was changed:\n  {}{hint}", faults.join("\n  "));
     }
     let notes = notes(console, &live, model, &stretches);
-    let records =
-        stretches.iter().map(|s| u64::try_from(s.high.0.saturating_sub(s.low.0)).unwrap_or_default());
+    let records = stretches.iter().map(|stretch| u64::try_from(stretch.folded()).unwrap_or_default());
     let records = records.fold(0, u64::saturating_add);
     let (topics, takes) = {
         let (cluster, parameters) = (console.cluster.clone(), parameters.clone());
@@ -186,6 +199,7 @@ fn partitions(
             id,
             low: Offset(low),
             high: Offset(high),
+            from: Offset(low),
             made_anew: false,
             known_since: None,
         });
@@ -263,7 +277,7 @@ fn cut(scan: &Scan, stretch: &Stretch) -> anyhow::Result<Option<Time>> {
     Ok(Some(first.unwrap_or_else(crate::ops::parts::now)))
 }
 
-/// About how long the whole log takes, by a trial on its longest partition.
+/// About how long folding takes, by a trial on the partition with the most records to fold.
 fn duration(
     cluster: &Cluster,
     parameters: &Parameters,
@@ -271,14 +285,15 @@ fn duration(
     workers: usize,
 ) -> anyhow::Result<Duration> {
     let rules = Rules::new(parameters)?;
-    let length = |stretch: &&Stretch| stretch.high.0.saturating_sub(stretch.low.0);
-    let Some(longest) = stretches.iter().max_by_key(length) else { return Ok(Duration::ZERO) };
-    let total = stretches.iter().map(|stretch| length(&stretch)).fold(0, i64::saturating_add);
+    let Some(longest) = stretches.iter().max_by_key(|stretch| stretch.folded()) else {
+        return Ok(Duration::ZERO);
+    };
+    let total = stretches.iter().map(Stretch::folded).fold(0, i64::saturating_add);
     let (mut cells, mut tried) = (BTreeMap::<Subject, Option<Cell>>::new(), 0_u32);
     let begun = std::time::Instant::now();
     let scan = Scan::new(cluster)?;
     let stable = scan.bounds(longest.id)?.1;
-    scan.read(longest.id, longest.low, longest.high.min(stable), |record| {
+    scan.read(longest.id, longest.from, longest.high.min(stable), |record| {
         tried = tried.saturating_add(1);
         let raw = record.record(longest.id.topic);
         if let (Some(subject), Ok(event)) = (wire::subject(&raw), wire::decode(&raw, parameters)) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{anew, gently, preflight, progress};
 use crate::{
     config::Config,
-    decisions::{Birth, BirthTopic, Decisions, Origin},
+    decisions::{self, Birth, BirthTopic, Decisions, Origin},
     domain::{Parameters, Topic},
     ops::{
         UsageError,
@@ -96,7 +96,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     // An import and a question take their time.
     if let Some(retired) = console.decisions().await?.retired.get(&birth.generation) {
         anyhow::bail!(
-            "generation {} was retired meanwhile by {}: it is not fed",
+            "generation {0} was retired meanwhile by {1}: it is not fed; `rebuild retire {0}` deletes what there may be of it",
             birth.generation.0,
             retired.who
         );
@@ -185,7 +185,7 @@ fn named(origin: &Origin) -> String {
 /// How to go on with a generation that began so, or not.
 fn go_on_with(origin: &Origin) -> &'static str {
     match origin {
-        Origin::Seed { .. } => "go on with that snapshot (--seed), or retire the generation first",
+        Origin::Seed { .. } => "give that snapshot again with --seed, or retire the generation first",
         Origin::Beginning | Origin::LogStart => {
             "go on without --from and --seed, or retire the generation first"
         }
@@ -210,7 +210,7 @@ async fn begin(
         Some(served) => anew::look(console, decisions, served).await?,
         None => anew::Anew::default(),
     };
-    let mut preflight = preflight::look(console, served, &anew.topics, &parameters, &origin).await?;
+    let mut preflight = preflight::look(console, served, &anew.topics, &parameters, &origin, seed).await?;
     if let Some(seed) = seed {
         tokio::task::block_in_place(|| goes_on(console, seed, &mut preflight.topics))?;
     }
@@ -311,25 +311,39 @@ async fn feed(
     hurry: bool,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let done = shutdown.child_token();
+    let (done, stop) = (shutdown.child_token(), shutdown.child_token());
+    let followed = tokio::task::block_in_place(|| decisions::follow(&console.cluster, done.clone()));
+    let (mut followed, _) = followed.context("the decisions cannot be followed")?;
     let fed = async {
         let _done = done.clone().drop_guard();
         // Nobody is served before the first one is complete.
         if hurry || birth.active || matches!(is_complete(&console, birth).await, Ok(true)) {
-            return feed_in_rank(&console, birth, None, shutdown.clone()).await;
+            return feed_in_rank(&console, birth, None, stop.clone()).await;
         }
         let config = of(birth, &console);
-        let mut feeder = gently::Feeder::start(config, console.cluster.clone(), &shutdown)?;
+        let mut feeder = gently::Feeder::start(config, console.cluster.clone(), &stop)?;
         tokio::select! {
             ended = feeder.ended() => ended,
             () = until_complete(&console, birth) => {
-                feed_in_rank(&console, birth, Some(feeder), shutdown.clone()).await
+                feed_in_rank(&console, birth, Some(feeder), stop.clone()).await
             }
         }
     };
-    let (fed, ()) = tokio::join!(fed, progress::tell(&console, birth, done.clone()));
-    if let Some(retired) = fed? {
-        println!("generation {} was retired: it is fed no more", retired.0);
+    // What starts to feed behind a retirement feeds what readers are served: that is not for these threads.
+    let retired = async {
+        let retired = tokio::select! {
+            known = followed.wait_for(|known| known.retired.contains_key(&birth.generation)) => known.is_ok(),
+            () = done.cancelled() => false,
+        };
+        if retired {
+            stop.cancel();
+        }
+        retired
+    };
+    let told = progress::tell(&console, birth, done.clone());
+    let (fed, (), retired) = tokio::join!(fed, told, retired);
+    if fed?.is_some() || retired {
+        println!("generation {} was retired: it is fed no more", birth.generation.0);
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! What waits behind a sequence gap, and when it may close.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use compact_str::CompactString;
 
@@ -14,12 +17,14 @@ use crate::{
 const GAP_RECORDS_MAX: usize = 10_000;
 /// See [`GAP_RECORDS_MAX`].
 const GAP_BYTES_MAX: usize = 64 << 20;
+/// What a header takes besides its name and value: a record may consist of nothing else.
+const HEADER_BYTES: usize = 64;
 
 /// What waits behind a gap, while it may close by itself; the record with the gap first.
 #[derive(Debug)]
 pub(super) struct Gap {
     pub(super) missing: Missing,
-    pub(super) records: Vec<Kept>,
+    pub(super) records: VecDeque<Kept>,
     bytes: usize,
 }
 
@@ -28,43 +33,58 @@ pub(super) struct Gap {
 pub struct Missing {
     pub(super) source: CompactString,
     pub(super) range: Range<u64>,
-    left: BTreeSet<u64>,
+    /// Those that have come: few mostly, where thousands may be missing.
+    come: BTreeSet<u64>,
+    /// All had come, and it could not be closed: the number whose event could not be folded, or the one of the record
+    /// with the gap. Another event with that number alone makes a difference.
+    stuck_at: Option<u64>,
 }
 
 impl Missing {
     /// What is missing before an event; `None` where that is nothing, or more than may be waited for.
     pub fn before(event: &Event, cell: Option<&Cell>, rules: &Rules) -> Option<Missing> {
         let range = number_due(cell, event, rules)..event.sequence?;
-        let count = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-        (1..=GAP_RECORDS_MAX).contains(&count).then(|| Missing {
-            source: event.source.clone(),
-            left: range.clone().collect(),
-            range,
-        })
+        let source = event.source.clone();
+        let missing = Missing { source, range, come: BTreeSet::new(), stuck_at: None };
+        (1..=GAP_RECORDS_MAX).contains(&missing.count()).then_some(missing)
     }
 
-    /// Notes an event behind the gap; tells whether it is one of those missing, and none is missing any more.
-    pub fn is_closed_by(&mut self, event: &Event) -> bool {
-        let one_of_them = event.sequence.is_some_and(|number| self.range.contains(&number));
-        if !one_of_them || event.source != self.source {
-            return false;
+    /// Notes an event behind the gap; tells whether the gap may close by it: it bears one of the numbers, and none is
+    /// missing any more.
+    pub fn may_close_by(&mut self, event: &Event) -> bool {
+        let Some(number) = event.sequence.filter(|_| event.source == self.source) else { return false };
+        let counts = self.stuck_at.is_none_or(|stuck| stuck == number);
+        self.comes(number) && counts && self.come.len() == self.count()
+    }
+
+    /// It could not be closed, for want of an event with this number that can be folded.
+    pub(super) fn is_stuck_at(&mut self, number: u64) {
+        self.stuck_at = Some(number);
+    }
+
+    /// Whether the number is one of them.
+    fn comes(&mut self, number: u64) -> bool {
+        let one_of_them = self.range.contains(&number);
+        if one_of_them {
+            self.come.insert(number);
         }
-        self.left.remove(&event.sequence.unwrap_or_default());
-        self.left.is_empty()
+        one_of_them
+    }
+
+    fn count(&self) -> usize {
+        usize::try_from(self.range.end.saturating_sub(self.range.start)).unwrap_or(usize::MAX)
     }
 }
 
 impl Gap {
-    pub(super) fn new(mut missing: Missing, first: Kept, behind: Vec<Kept>) -> Self {
-        for kept in &behind {
+    pub(super) fn new(mut missing: Missing, first: Kept, mut records: VecDeque<Kept>) -> Self {
+        for kept in &records {
             if let Some((_, number)) = kept.numbered.as_ref().filter(|(source, _)| *source == missing.source)
             {
-                missing.left.remove(number);
+                missing.comes(*number);
             }
         }
-        let mut records = Vec::with_capacity(behind.len().saturating_add(1));
-        records.push(first);
-        records.extend(behind);
+        records.push_front(first);
         let bytes = records.iter().map(Kept::bytes).fold(0, usize::saturating_add);
         Gap { missing, records, bytes }
     }
@@ -78,7 +98,7 @@ impl Gap {
     pub(super) fn keep(&mut self, record: &Stored<'_>, read: &Result<Event, Rejection>) -> bool {
         let kept = Kept::new(record, read);
         self.bytes = self.bytes.saturating_add(kept.bytes());
-        self.records.push(kept);
+        self.records.push_back(kept);
         self.records.len() <= GAP_RECORDS_MAX && self.bytes <= GAP_BYTES_MAX
     }
 }
@@ -113,10 +133,9 @@ impl Kept {
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len().saturating_add(value.as_ref().map_or(0, Vec::len)));
+        let headers = self.headers.iter().map(|(name, value)| {
+            HEADER_BYTES.saturating_add(name.len()).saturating_add(value.as_ref().map_or(0, Vec::len))
+        });
         let parts = [self.key.as_ref().map_or(0, Vec::len), self.value.as_ref().map_or(0, Vec::len)];
         headers.chain(parts).fold(0, usize::saturating_add)
     }

@@ -32,6 +32,13 @@ fn balance(views: std::net::SocketAddr) -> Option<u32> {
     }
 }
 
+/// What a server tells of its replication.
+fn replication(server: &Server, name: &str) -> Option<String> {
+    let info: String = server.command(&["INFO", "replication"]);
+    let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned());
+    info.lines().find_map(value)
+}
+
 #[test]
 fn readers_get_the_right_figure_or_none_while_redis_fails_over() {
     let broker = shared();
@@ -66,15 +73,17 @@ fn readers_get_the_right_figure_or_none_while_redis_fails_over() {
     reaches(50);
     // The replica has what the primary has, and the sentinel knows it.
     eventually(Duration::from_secs(30), || {
-        let offset = |server: &Server| {
-            let info: String = server.command(&["INFO", "replication"]);
-            let line = info.lines().find_map(|l| l.strip_prefix("slave_repl_offset:").map(str::to_owned));
-            line.or_else(|| {
-                info.lines().find_map(|l| l.strip_prefix("master_repl_offset:").map(str::to_owned))
-            })
-        };
-        let (held, known) = (offset(&replica), super::redis::replicas(node));
-        if held.is_some() && known == 1 { Ok(()) } else { Err((held, known)) }
+        // The primary first: what is written goes on, and the replica must have come as far.
+        let written = replication(&primary, "master_repl_offset").and_then(|at| at.parse::<u64>().ok());
+        let held = replication(&replica, "slave_repl_offset").and_then(|at| at.parse::<u64>().ok());
+        let link = replication(&replica, "master_link_status");
+        let known = super::redis::replicas(node);
+        let has_all = written.is_some() && held >= written;
+        if has_all && link.as_deref() == Some("up") && known == 1 {
+            Ok(())
+        } else {
+            Err((written, held, link, known))
+        }
     });
 
     let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));

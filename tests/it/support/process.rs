@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, kill_process};
+
 /// A process of the test's own; killed when dropped.
 pub struct Process {
     name: String,
@@ -42,7 +44,7 @@ impl Process {
             .stderr(file())
             .spawn()
             .unwrap_or_else(|e| panic!("{name} does not start: {e}"));
-        watchdog(&format!("+ {}", child.id()));
+        watchdog(&format!("+ {}", child.id())).expect("the watchdog reads");
         Process { name: name.to_owned(), child, log: log.to_owned(), reaped: None }
     }
 
@@ -54,15 +56,15 @@ impl Process {
     /// Sends a signal by process id.
     pub fn signal(&self, signal: Signal) {
         assert!(self.reaped.is_none(), "{} has ended: its process id may be another's by now", self.name);
-        let word = match signal {
-            Signal::Term => "-TERM",
-            Signal::Hangup => "-HUP",
-            Signal::Stop => "-STOP",
-            Signal::Cont => "-CONT",
-            Signal::Kill => "-KILL",
+        let number = match signal {
+            Signal::Term => rustix::process::Signal::TERM,
+            Signal::Hangup => rustix::process::Signal::HUP,
+            Signal::Stop => rustix::process::Signal::STOP,
+            Signal::Cont => rustix::process::Signal::CONT,
+            Signal::Kill => rustix::process::Signal::KILL,
         };
-        let sent = Command::new("kill").arg(word).arg(self.id().to_string()).status().expect("kill");
-        assert!(sent.success(), "{} (process {}) takes no signal", self.name, self.id());
+        let sent = kill_process(Pid::from_child(&self.child), number);
+        assert!(sent.is_ok(), "{} (process {}) takes no {signal:?}: {sent:?}", self.name, self.id());
     }
 
     /// Whether it still runs, frozen or not.
@@ -75,7 +77,7 @@ impl Process {
         if self.reaped.is_none() {
             self.reaped = self.child.try_wait().expect("wait");
             if self.reaped.is_some() {
-                watchdog(&format!("- {}", self.id()));
+                watchdog(&format!("- {}", self.id())).expect("the watchdog reads");
             }
         }
         self.reaped
@@ -102,6 +104,25 @@ impl Process {
         }
     }
 
+    /// The same where nothing may be asserted any more.
+    fn kill_quietly(&mut self) {
+        if self.reaped.is_some() {
+            return;
+        }
+        drop(self.child.kill());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+                Ok(Some(_)) => {
+                    drop(watchdog(&format!("- {}", self.id())));
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
     /// All that it wrote so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -114,19 +135,22 @@ impl Drop for Process {
             let log = self.log();
             let from = log.char_indices().rev().nth(12_000).map_or(0, |(at, _)| at);
             eprintln!("---- log of {} (its end)\n{}", self.name, &log[from..]);
+            // A panic while another one unwinds would end the whole test binary.
+            self.kill_quietly();
+        } else {
+            self.kill();
         }
-        self.kill();
     }
 }
 
 /// Removes the folder when the test process has ended.
 pub fn remove_at_end(folder: &Path) {
-    watchdog(&format!("d {}", folder.display()));
+    watchdog(&format!("d {}", folder.display())).expect("the watchdog reads");
 }
 
 /// Tells the watchdog, a shell that reads a pipe which ends when this process does, even by kill -9. It then
 /// kills what still runs. One for all children: the shared broker has no owner that is ever dropped.
-fn watchdog(line: &str) {
+fn watchdog(line: &str) -> std::io::Result<()> {
     static PIPE: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
     const SCRIPT: &str = r#"
         trap '' INT TERM HUP
@@ -153,5 +177,5 @@ fn watchdog(line: &str) {
         Mutex::new(shell.stdin.take().expect("its pipe"))
     });
     let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
-    writeln!(pipe, "{line}").expect("the watchdog reads");
+    writeln!(pipe, "{line}")
 }
