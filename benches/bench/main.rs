@@ -388,16 +388,28 @@ listen = "127.0.0.1:{admin}"
         self.put(scenario, "project_peak_mib", process::peak_mib(role.pid()));
         self.memory(scenario, &prefix, memory_before);
         if with_reads {
-            self.reads("reads_idle", &config, true);
-            // More of the same, as fast as it can be published: what is behind is not refused before it is stale.
-            let mut pouring = self.pour(&config, u64::try_from(events).unwrap_or(0), 'X');
-            let before: i64 = topics.ends().values().sum();
-            self.reads("reads_draining", &config, false);
-            pouring.kill();
-            // Three loads of four seconds, and what each took to begin.
-            self.put("reads_draining", "published", (topics.ends().values().sum::<i64>() - before) as f64);
+            self.reads("reads_idle", &config, None);
+            self.reads_draining(topics, &config);
             self.behind(scenario, topics, &config, role);
         }
+    }
+
+    /// Reads while what was published during a pause is folded into the generation that they are answered from.
+    fn reads_draining(&mut self, topics: &Topics, config: &Path) {
+        self.timed(config, &["pause", "--yes", "--as", "bench"]);
+        self.pour(config, self.args.events * 3 / 2, 'X').wait();
+        let text = fs::read_to_string(config).expect("the configuration");
+        let patient = config.with_extension("patient.toml");
+        // What waits is older than answers may be.
+        let bound = "[api]\nmax_staleness_ms = 3600000\n";
+        fs::write(&patient, text.replacen("[api]\n", bound, 1)).expect("a configuration");
+        self.reads("reads_draining", &patient, Some(topics));
+    }
+
+    /// Records that are not folded yet.
+    fn left(&self, topics: &Topics) -> i64 {
+        let folded: i64 = self.folded(&format!("{{{}}}", topics.name), 1).values().sum();
+        topics.ends().values().sum::<i64>().saturating_sub(folded)
     }
 
     /// Peaks of memory where the cells of either stream fill their bound.

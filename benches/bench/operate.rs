@@ -189,7 +189,7 @@ impl Bench {
     }
 
     /// Runs a command to its end; exit status 0 is demanded.
-    fn timed(&self, config: &std::path::Path, arguments: &[&str]) -> (f64, Output) {
+    pub(crate) fn timed(&self, config: &std::path::Path, arguments: &[&str]) -> (f64, Output) {
         let started = Instant::now();
         let output = Command::new(&self.args.binary)
             .args(["--config", config.to_str().expect("a path in UTF-8")])

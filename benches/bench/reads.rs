@@ -1,4 +1,4 @@
-//! Reads of both views, beside a constant route of the same server: idle, by TLS, while a stream is poured in.
+//! Reads of both views, beside a constant route of the same server: idle, by TLS, while a stream is folded.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    API_KEY, Bench, TOKEN, free_port,
+    API_KEY, Bench, TOKEN, Topics, free_port,
     http::{self, Manner},
     process::Role,
 };
@@ -43,8 +43,9 @@ impl Bench {
         Pouring([generate, rename, publish])
     }
 
-    /// Both views and the constant route, in turn, from one server.
-    pub(crate) fn reads(&mut self, scenario: &str, config: &Path, idle: bool) {
+    /// Both views and the constant route, in turn, from one server. Where a stream waits behind a pause, it is folded
+    /// meanwhile, and how much of it is left after each is told.
+    pub(crate) fn reads(&mut self, scenario: &str, config: &Path, waiting: Option<&Topics>) {
         let text = fs::read_to_string(config).expect("the configuration");
         let listen = |section: &str| {
             let at = text.find(section).expect("a section");
@@ -67,6 +68,9 @@ impl Bench {
         let accounts: Vec<String> = self.sample_accounts().iter().map(account).collect();
         let customers: Vec<String> = self.samples("payment.", "customer_id").iter().map(customer).collect();
         until_200(&api, &accounts[0]);
+        if waiting.is_some() {
+            self.timed(&serve_config, &["resume", "--yes", "--as", "bench"]);
+        }
         // 304: the same for everybody, and nothing to read or to make.
         let tag = tag(&api, "/openapi.json");
         let constant = vec![format!("GET /openapi.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: {tag}\r\n\r\n")];
@@ -79,8 +83,12 @@ impl Bench {
             self.put(scenario, &of("p50_us"), load.p50_us as f64);
             self.put(scenario, &of("p99_us"), load.p99_us as f64);
             self.put(scenario, &of("other_status"), load.other_status as f64);
+            if let Some(topics) = waiting {
+                let left = self.left(topics);
+                self.put(scenario, &of("left"), left as f64);
+            }
         }
-        if idle {
+        if waiting.is_none() {
             self.apart(scenario, &api);
             drop(server);
             self.secured(scenario, &api, &serve_config);
@@ -151,13 +159,6 @@ impl Pouring {
         for child in &mut self.0 {
             let ended = child.wait().expect("a child");
             assert!(ended.success(), "pouring failed: {ended}");
-        }
-    }
-
-    pub(crate) fn kill(&mut self) {
-        for child in &mut self.0 {
-            drop(child.kill());
-            drop(child.wait());
         }
     }
 }

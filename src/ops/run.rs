@@ -17,8 +17,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let shutdown = parts::shutdown()?;
     parts::raise_descriptors(config.api.connections_max);
     // Two connections: a reader is not to wait behind a writer's commits.
-    let (writes, reads) =
-        (Arc::new(RedisStore::new(&config.redis)?), Arc::new(RedisStore::new(&config.redis)?));
+    let (writes, reads) = (parts::write_store(&config.redis)?, Arc::new(RedisStore::new(&config.redis)?));
     let views: Arc<dyn ReadStore> = reads.clone();
     let mut registry = telemetry::registry();
     let standing = Arc::new(Standing::new(&mut registry));

@@ -544,8 +544,13 @@ impl<'a> Session<'a> {
     }
 
     fn fills_a_part(&self, of: usize) -> bool {
-        self.pending.cells.len().saturating_mul(of) >= self.shared.settings.batch_cells_max
+        self.pending.cells.len().saturating_mul(of) >= self.cells_max()
             || self.pending.weight.saturating_mul(of) >= COMMIT_WEIGHT_MAX
+    }
+
+    /// The most cells in a commit.
+    fn cells_max(&self) -> usize {
+        self.shared.settings.batch_cells_max.min(self.shared.store.cells_max()).max(1)
     }
 
     pub(super) async fn make_room(&mut self) -> Result<(), StoreError> {

@@ -285,6 +285,11 @@ pub trait WriteStore: Send + Sync {
         keys: &[Subject],
     ) -> Result<Vec<Option<Bytes>>, StoreError>;
 
+    /// The most cells that a commit should have now, so that whoever else uses the store comes in between.
+    fn cells_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Writes all of it or nothing, unless a script stops half way: then the position is unchanged.
     ///
     /// Several may be in flight: they reach the store in the order in which the futures are first polled.

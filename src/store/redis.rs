@@ -2,12 +2,11 @@
 //!
 //! What the users of Redis need, by role, is in `deploy/redis/users.acl`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use tokio::sync::Semaphore;
 
 use super::{
     CellWrite, Claimed, Commit, Generation, Owing, PartitionState, Position, Quarantine, QuarantineWrite,
@@ -19,6 +18,7 @@ use crate::{
     domain::{AccountId, Checkpoint, Class, CustomerId, Offset, PartitionId, Subject, Time, Topic},
 };
 use link::Link;
+use turns::Turns;
 
 pub mod beside;
 mod dump;
@@ -29,8 +29,10 @@ mod scan;
 pub mod seed;
 mod target;
 mod trust;
+mod turns;
 
 pub use footprint::Footprint;
+pub use turns::Manners;
 
 /// The keys of one checked load, at most: Redis is held for well under a millisecond.
 const LOAD_KEYS_MAX: usize = 500;
@@ -45,7 +47,7 @@ pub struct RedisStore {
     scripts: Scripts,
     seen: trust::Seen,
     /// For commits, where they are taken in turns.
-    turns: Option<Arc<Semaphore>>,
+    turns: Option<Turns>,
 }
 
 struct Scripts {
@@ -96,12 +98,18 @@ impl RedisStore {
         })
     }
 
-    /// Sends no more commits than there are turns at the same time, of all partitions together, so that whoever else
-    /// uses this Redis comes in between. For owners with one commit in flight each: of several, one behind might be
-    /// given a turn that has become free before the first one takes the turn that it was given.
+    /// Sends no more commits at the same time than manners allow, of all partitions together, so that whoever else uses
+    /// this Redis comes in between: see [`RedisStore::give_way_to_readers`].
     #[must_use]
-    pub fn in_turns(self, turns: Arc<Semaphore>) -> Self {
-        RedisStore { turns: Some(turns), ..self }
+    pub fn with_manners(self, manners: Manners) -> Self {
+        RedisStore { turns: Some(Turns::new(manners)), ..self }
+    }
+
+    /// Looks for readers, and gives way while they ask; for ever. Nothing without manners.
+    pub async fn give_way_to_readers(&self) {
+        if let Some(turns) = &self.turns {
+            turns.give_way(async || self.calls_of_readers().await.ok()).await;
+        }
     }
 
     /// How often readers have called this Redis since it counts: by scripts that only read, and by transactions.
@@ -281,11 +289,12 @@ impl RedisStore {
     async fn commit_at(&self, keys: &Keys, commit: &Commit) -> Result<(), StoreError> {
         let partition = commit.partition;
         let command = commit_command(&self.scripts.commit, keys, commit)?;
-        let _turn = match &self.turns {
-            Some(turns) => Some(turns.acquire().await.map_err(|_| unexpected())?),
-            None => None,
+        let sent = self.writer.call(&command);
+        let replied = match &self.turns {
+            Some(turns) => turns.take(sent).await,
+            None => sent.await,
         };
-        let Value::Int(code) = self.writer.call(&command).await? else { return Err(unexpected()) };
+        let Value::Int(code) = replied? else { return Err(unexpected()) };
         match code {
             0 => Ok(()),
             1 => Err(StoreError::Missing { partition }),
@@ -356,6 +365,10 @@ impl WriteStore for RedisStore {
         keys: &[Subject],
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.load_at(&self.keys(generation), partition, acknowledged, keys).await
+    }
+
+    fn cells_max(&self) -> usize {
+        self.turns.as_ref().map_or(usize::MAX, Turns::cells_max)
     }
 
     async fn commit(&self, commit: &Commit) -> Result<(), StoreError> {

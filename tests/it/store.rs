@@ -72,8 +72,16 @@ impl Fixture {
         Self::redis_with(&["--maxmemory-policy", "noeviction"])
     }
 
+    /// Whose store gives up soon, for a Redis that hangs.
+    fn impatient_redis() -> Self {
+        Self::on(Server::start(), |url| connect_with(url, 1_000, 400))
+    }
+
     fn redis_with(settings: &[&str]) -> Self {
-        let server = Server::with(settings);
+        Self::on(Server::with(settings), connect)
+    }
+
+    fn on(server: Server, connect: impl FnOnce(&str) -> RedisStore) -> Self {
         let store = Arc::new(connect(&server.url()));
         Fixture { store: Arc::clone(&store) as Arc<dyn Both>, backend: Backend::Redis(store, server) }
     }
@@ -174,13 +182,14 @@ impl Fixture {
     }
 }
 
+/// A store that waits as long as a slow machine may take.
 fn connect(url: &str) -> RedisStore {
-    let settings = config::Redis {
-        url: url.to_owned(),
-        write_timeout_ms: 1_000,
-        read_timeout_ms: 400,
-        ..config::Redis::default()
-    };
+    connect_with(url, 5_000, 5_000)
+}
+
+fn connect_with(url: &str, write_timeout_ms: u64, read_timeout_ms: u64) -> RedisStore {
+    let settings =
+        config::Redis { url: url.to_owned(), write_timeout_ms, read_timeout_ms, ..config::Redis::default() };
     RedisStore::new(&settings).unwrap()
 }
 

@@ -84,7 +84,7 @@ impl Session<'_> {
 
     /// Where the last cells begin that one commit takes; 0 where it takes all of them.
     fn last_piece(&self, cells: &[Place]) -> usize {
-        let cells_max = self.shared.settings.batch_cells_max.max(1);
+        let cells_max = self.cells_max();
         let (mut count, mut weight) = (0_usize, 0_usize);
         let exceeds = |place: &Place| {
             weight = weight.saturating_add(self.cache.weight_at(*place));
