@@ -195,7 +195,7 @@ pub async fn run(config: Config, args: Args) -> anyhow::Result<Outcome> {
     let question = args.question(&cluster)?;
     let store = RedisStore::new(&config.redis).context("redis")?;
     let (mut explanation, heals) = once(&cluster, &store, &question).await?;
-    let looks = if heals { HEALING_LOOKS_MAX } else { 0 };
+    let looks = if heals && explanation.verdict != Verdict::Agrees { HEALING_LOOKS_MAX } else { 0 };
     for _ in 0..looks {
         tokio::time::sleep(Duration::from_millis(500)).await;
         // A gap that closes is folded again beside the live events: mostly it takes a moment.

@@ -97,7 +97,15 @@ fn publish(
     };
     let mut lines = Lines::new(input, checker.line_bytes_max());
     let (mut summary, mut sent) = (Summary::default(), Ok(()));
-    while let Some(line) = lines.next().context("the input cannot be read")? {
+    loop {
+        let line = match lines.next() {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(error) => {
+                sent = Err(error).context("the input cannot be read");
+                break;
+            }
+        };
         progress.at(line.number, line.bytes_read);
         let spread = line.text.is_some_and(|text| matches!(text.trim_ascii(), b"{" | b"["));
         let outcome = line.text.ok_or_else(|| checker.too_long()).and_then(|text| checker.check(text));
@@ -127,8 +135,9 @@ fn publish(
             }
         }
     }
-    if let Some(sender) = sender {
-        summary.positions = sender.finish(sent)?;
+    match sender {
+        Some(sender) => summary.positions = sender.finish(sent)?,
+        None => sent?,
     }
     progress.finish();
     Ok(summary)

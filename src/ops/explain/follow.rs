@@ -23,8 +23,8 @@ pub(super) struct Follow<'a> {
     rest: Option<Replay<'a>>,
     /// With all that is decided, where some of it is about what the store has on hold.
     decided: Option<Replay<'a>>,
-    /// What gets past those records.
-    past: BTreeMap<(PartitionId, Offset), Patch>,
+    /// Those records, and what gets past them.
+    past: BTreeMap<(PartitionId, Offset), Option<Patch>>,
     pub(super) trace: Trace,
     pub(super) records: u64,
     /// The first record opened the account.
@@ -46,7 +46,7 @@ impl<'a> Follow<'a> {
             shown: Replay::new(log, subject, held, ends.time),
             rest: ends.time.map(|_| Replay::new(log, subject, held, None)),
             decided: decided.then(|| Replay::new(log, subject, &[], None)),
-            past: BTreeMap::new(),
+            past: held.iter().map(|held| ((held.partition, held.offset), None)).collect(),
             trace: Trace::new(lens, question.currency, question.last),
             records: 0,
             begins_with_opening: false,
@@ -61,7 +61,8 @@ impl<'a> Follow<'a> {
     /// Where the key is on hold, as it is told.
     pub(super) fn holds(&self, cluster: &Cluster, key: &str) -> impl Iterator<Item = Hold> {
         let held = self.shown.quarantines();
-        held.map(move |held| Hold::new(cluster, key, held, self.past.get(&(held.partition, held.offset))))
+        let past = |held: &Quarantine| self.past.get(&(held.partition, held.offset)).and_then(Option::as_ref);
+        held.map(move |held| Hold::new(cluster, key, held, past(held)))
     }
 
     /// Where the store stands.
@@ -79,8 +80,10 @@ impl<'a> Follow<'a> {
         if let Some(decided) = &mut self.decided {
             let past = &mut self.past;
             decided.take(id, record, &mut |step| {
-                if let Some(patch) = step.patch {
-                    past.insert((patch.partition, patch.offset), patch.clone());
+                if let Some(patch) = step.patch
+                    && let Some(past) = past.get_mut(&(patch.partition, patch.offset))
+                {
+                    *past = Some(patch.clone());
                 }
             });
         }

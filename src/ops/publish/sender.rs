@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rdkafka::{
     ClientContext, Message as _,
     config::RDKafkaLogLevel,
@@ -205,11 +205,13 @@ impl Sender {
         while let Err(error) = self.producer.flush(Duration::from_secs(1)) {
             self.tell_waiting(&mut told);
             if begun.elapsed() > FLUSH_TIMEOUT {
+                self.no_failure()?;
+                sent?;
                 bail!("the broker does not acknowledge what was sent: {error}");
             }
         }
         self.no_failure()?;
-        sent?;
+        sent.with_context(|| format!("{} records were delivered before", self.sent))?;
         let tally = self.producer.context().tally();
         if tally.delivered != self.sent {
             bail!("{} of {} records were acknowledged", tally.delivered, self.sent);
@@ -221,7 +223,8 @@ impl Sender {
         if told.elapsed() >= PATIENCE {
             *told = Instant::now();
             let tally = self.producer.context().tally();
-            let error = tally.last_error.as_deref().unwrap_or("no error was told");
+            let error = tally.first_failure.as_deref().or(tally.last_error.as_deref());
+            let error = error.unwrap_or("no error was told");
             eprintln!("waiting for the broker: {} of {} acknowledged; {error}", tally.delivered, self.sent);
         }
     }

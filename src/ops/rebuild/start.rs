@@ -20,7 +20,7 @@ use crate::{
     projector::{Standing, generation},
     snapshot::{self, Imported, Opened},
     source::{scan::Scan, topics},
-    store::{Generation, WriteStore as _},
+    store::{Generation, WriteStore as _, redis::RedisStore},
     telemetry,
 };
 
@@ -318,14 +318,15 @@ async fn feed(
         let _done = done.clone().drop_guard();
         // Nobody is served before the first one is complete.
         if hurry || birth.active || matches!(is_complete(&console, birth).await, Ok(true)) {
-            return feed_in_rank(&console, birth, None, stop.clone()).await;
+            let store = if hurry { Arc::clone(&console.store) } else { ranked(&console)? };
+            return feed_in_rank(&console, birth, store, None, stop.clone()).await;
         }
         let config = of(birth, &console);
         let mut feeder = gently::Feeder::start(config, console.cluster.clone(), &stop)?;
         tokio::select! {
             ended = feeder.ended() => ended,
             () = until_complete(&console, birth) => {
-                feed_in_rank(&console, birth, Some(feeder), stop.clone()).await
+                feed_in_rank(&console, birth, ranked(&console)?, Some(feeder), stop.clone()).await
             }
         }
     };
@@ -360,15 +361,21 @@ async fn until_complete(console: &Console, birth: &Birth) {
     }
 }
 
+/// The store as any projector uses it.
+fn ranked(console: &Console) -> anyhow::Result<Arc<RedisStore>> {
+    parts::write_store(&console.config.redis).context("redis")
+}
+
 /// Feeds as any projector does, and relieves who fed before: partitions go over from one to the other.
 async fn feed_in_rank(
     console: &Console,
     birth: &Birth,
+    store: Arc<RedisStore>,
     before: Option<gently::Feeder>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Option<Generation>> {
     let standing = Arc::new(Standing::new(&mut telemetry::registry()));
-    let (cluster, store) = (console.cluster.clone(), Arc::clone(&console.store));
+    let cluster = console.cluster.clone();
     let over = CancellationToken::new();
     let fed = async {
         let _over = over.clone().drop_guard();

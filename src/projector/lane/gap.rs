@@ -17,8 +17,6 @@ use crate::{
 const GAP_RECORDS_MAX: usize = 10_000;
 /// See [`GAP_RECORDS_MAX`].
 const GAP_BYTES_MAX: usize = 64 << 20;
-/// What a header takes besides its name and value: a record may consist of nothing else.
-const HEADER_BYTES: usize = 64;
 
 /// What waits behind a gap, while it may close by itself; the record with the gap first.
 #[derive(Debug)]
@@ -133,9 +131,10 @@ impl Kept {
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| {
-            HEADER_BYTES.saturating_add(name.len()).saturating_add(value.as_ref().map_or(0, Vec::len))
-        });
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len().saturating_add(value.as_ref().map_or(0, Vec::len)));
         let parts = [self.key.as_ref().map_or(0, Vec::len), self.value.as_ref().map_or(0, Vec::len)];
         headers.chain(parts).fold(0, usize::saturating_add)
     }
