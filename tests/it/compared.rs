@@ -16,7 +16,7 @@ use crate::support::{
     kafka::{self, Topics},
     load::Load,
     plant,
-    produce::{Outgoing, Partitioner, Producer},
+    produce::{Partitioner, Producer},
     product::{self, Product, Settings},
     redis,
 };
@@ -282,12 +282,7 @@ fn a_gap_that_was_closed_long_ago_and_still_holds_its_key_is_found() {
     let topics = broker.topics(1);
     let redis = redis::Server::start();
     let producer = Producer::new(broker, Partitioner::Librdkafka);
-    let put = |number: u64| {
-        let booked = events::booked(&topics, "gap", &format!("e{number}"), "1", None);
-        let mut event: Value = serde_json::from_slice(booked.value.as_deref().unwrap()).unwrap();
-        event["sequence"] = number.to_string().into();
-        producer.put(&Outgoing { value: Some(event.to_string().into_bytes()), ..booked });
-    };
+    let put = |number: u64| producer.put(&events::numbered(&topics, "gap", number, "1", None));
     put(1);
     let product = Product::start("run", &topics, &redis.url(), &Settings::default());
     product.ready();

@@ -64,9 +64,7 @@ impl World {
 
     /// The same, numbered.
     fn numbered(&self, account: &str, number: u64, amount: &str) -> Outgoing {
-        with_event(self.booked(account, &format!("n{number}"), amount), |event| {
-            event["sequence"] = number.to_string().into();
-        })
+        events::numbered(&self.topics, account, number, amount, Some("C1"))
     }
 
     fn command(&self, arguments: &[&str]) -> Output {

@@ -562,12 +562,7 @@ fn a_gap_that_has_closed_while_its_owner_stands_still_is_told_and_is_no_differen
     let topics = broker.topics(1);
     let redis = redis::Server::start();
     let producer = Producer::new(broker, Partitioner::Java);
-    let put = |number: u64| {
-        let booked = events::booked(&topics, "gap", &format!("e{number}"), "1", None);
-        let mut event: Value = serde_json::from_slice(booked.value.as_deref().unwrap()).unwrap();
-        event["sequence"] = number.to_string().into();
-        producer.put(&Outgoing { value: Some(event.to_string().into_bytes()), ..booked });
-    };
+    let put = |number: u64| producer.put(&events::numbered(&topics, "gap", number, "1", None));
     put(1);
     put(3);
     let project = Product::start("project", &topics, &redis.url(), &Settings::default());

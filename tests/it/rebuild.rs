@@ -72,6 +72,18 @@ impl Deployment {
         self.start(&["rebuild", "start", "--yes", "--as", "jana"])
     }
 
+    /// With a generation 2 that is complete beside the served one; who feeds either.
+    #[track_caller]
+    fn with_a_candidate() -> (Self, Product, Product) {
+        let mut deployed = Deployment::new(1);
+        deployed.grow(2);
+        let product = deployed.start(&["run"]);
+        product.ready();
+        let rebuild = deployed.rebuild();
+        deployed.becomes(TWO, "complete");
+        (deployed, product, rebuild)
+    }
+
     /// A command; what it said on both outputs stands in the panic where its status is another.
     #[track_caller]
     fn command(&self, status: i32, arguments: &[&str]) -> String {
@@ -346,6 +358,7 @@ fn a_rebuild_killed_at_any_moment_goes_on_where_it_was_and_several_share_it() {
         let positions = compare::dump_of(&deployed.redis.url(), TWO).positions;
         positions.values().map(|position| position.checkpoint.commit).sum()
     };
+    let mut in_the_middle = 0;
     for round in 0..4_u64 {
         // A group of its own each time: the dead one's members would hold their partitions until their session ends.
         let topics =
@@ -359,7 +372,10 @@ fn a_rebuild_killed_at_any_moment_goes_on_where_it_was_and_several_share_it() {
         let idle = giving_way(rebuild.process.id());
         assert!(idle > 4, "{idle} threads give way");
         rebuild.kill();
+        let positions = compare::dump_of(&deployed.redis.url(), TWO).positions;
+        in_the_middle += u32::from(positions.values().any(|position| !position.checkpoint.complete));
     }
+    assert!(in_the_middle >= 2, "{in_the_middle} of 4 kills came before the end");
     let several = [(); 2].map(|()| {
         let arguments = ["rebuild", "start", "--yes", "--as", "jana"];
         Product::start_with(&arguments, &deployed.topics, &deployed.redis.url(), &small)
@@ -718,12 +734,7 @@ fn a_retired_generation_is_let_go_of_and_deleted_while_readers_read_on() {
 
 #[test]
 fn a_generation_that_is_retired_while_the_question_of_its_promotion_stands_is_not_served() {
-    let mut deployed = Deployment::new(1);
-    deployed.grow(2);
-    let product = deployed.start(&["run"]);
-    product.ready();
-    let rebuild = deployed.rebuild();
-    deployed.becomes(TWO, "complete");
+    let (deployed, product, rebuild) = Deployment::with_a_candidate();
     let promote = ["rebuild", "promote", "2", "--reason", "not compared here"];
     let (status, told) = product::asked(&deployed.topics, &deployed.redis.url(), &promote, || {
         deployed.command(0, &["rebuild", "retire", "2", "--yes", "--as", "petr"]);
@@ -771,12 +782,7 @@ fn a_generation_that_is_retired_while_it_is_filled_is_not_fed_nor_another_in_its
 
 #[test]
 fn a_switch_without_a_record_is_recorded_by_a_promotion_and_can_be_gone_back_from_then() {
-    let mut deployed = Deployment::new(1);
-    deployed.grow(2);
-    let product = deployed.start(&["run"]);
-    product.ready();
-    let rebuild = deployed.rebuild();
-    deployed.becomes(TWO, "complete");
+    let (deployed, product, rebuild) = Deployment::with_a_candidate();
     // As its maker leaves it that is killed behind the flip.
     deployed.redis.command::<()>(&["SET", "{bp}:active", "2"]);
     let back = ["rebuild", "rollback", "--yes", "--as", "petr"];

@@ -36,12 +36,14 @@ fn sources(under: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The code of a file: without comments, and without its module of tests.
+/// The code of a file: without comments, and without the module of tests at its end.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .take_while(|(_, line)| !line.contains("#[cfg(test)]"))
-        .map(|(n, line)| (n + 1, line.split("//").next().unwrap_or_default()))
+    let lines: Vec<&str> = text.lines().collect();
+    let tests =
+        |two: &[&str]| two[0] == "#[cfg(test)]" && two[1].starts_with("mod ") && two[1].ends_with('{');
+    let end = lines.windows(2).position(tests).unwrap_or(lines.len());
+    let numbered = lines.into_iter().take(end).enumerate();
+    numbered.map(|(n, line)| (n + 1, line.split("//").next().unwrap_or_default()))
 }
 
 /// Fails with every place where the code under `dir` says one of the words, but for the excepted files.

@@ -42,6 +42,20 @@ pub fn booked(topics: &Topics, account: &str, entry: &str, amount: &str, custome
     )
 }
 
+/// The same with a number of its subject, by which its entry is called.
+pub fn numbered(
+    topics: &Topics,
+    account: &str,
+    number: u64,
+    amount: &str,
+    customer: Option<&str>,
+) -> Outgoing {
+    let booked = booked(topics, account, &format!("n{number}"), amount, customer);
+    let mut event: Value = serde_json::from_slice(booked.value.as_deref().expect("a value")).expect("JSON");
+    event["sequence"] = number.to_string().into();
+    Outgoing { value: Some(event.to_string().into_bytes()), ..booked }
+}
+
 /// `payment.settled.v1` in CZK.
 pub fn settled(topics: &Topics, customer: &str, id: &str, amount: &str, paid_on: &str) -> Outgoing {
     let data = json!({ "payment_id": id, "amount": amount, "currency": "CZK", "paid_on": paid_on });

@@ -123,7 +123,9 @@ impl Product {
     }
 }
 
-/// Runs a command of the product to its end; returns its status, output and errors.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_balance-projector");
+
+/// Runs a command of the product to its end, or five minutes (status 124); returns its status, output and errors.
 pub fn command(topics: &Topics, redis_url: &str, arguments: &[&str]) -> std::process::Output {
     command_with(topics, redis_url, &Settings::default(), arguments)
 }
@@ -137,7 +139,10 @@ pub fn command_with(
 ) -> std::process::Output {
     let folder = Folder::new("command");
     let file = configuration(&folder, topics, redis_url, settings, loopback(), loopback());
-    binary().arg("--config").arg(file).args(arguments).output().expect("the product's binary")
+    // One that should be refused and is not would go on for ever.
+    let mut bounded = without_settings(Command::new("timeout"));
+    bounded.args(["--kill-after=10", "300", PROGRAM]).arg("--config").arg(file).args(arguments);
+    bounded.output().expect("the product's binary")
 }
 
 /// Runs a command of the product on a terminal of its own up to its question; `meanwhile` happens while that stands, and
@@ -151,15 +156,11 @@ pub fn asked(
 ) -> (ExitStatus, String) {
     let folder = Folder::new("asked");
     let file = configuration(&folder, topics, redis_url, &Settings::default(), loopback(), loopback());
-    let program = env!("CARGO_BIN_EXE_balance-projector");
-    let words = [&[program, "--config", file.to_str().expect("UTF-8")], arguments].concat();
+    let words = [&[PROGRAM, "--config", file.to_str().expect("UTF-8")], arguments].concat();
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
     // `script` is in every Debian: it makes the terminal.
-    let mut script = Command::new("script");
+    let mut script = without_settings(Command::new("script"));
     script.args(["--quiet", "--return", "--command", &quoted.join(" "), "/dev/null"]);
-    for (name, _) in binary().get_envs() {
-        script.env_remove(name);
-    }
     let (stdin, stdout) = (std::process::Stdio::piped(), std::process::Stdio::piped());
     let mut running = script.env("USER", "jana").stdin(stdin).stdout(stdout).spawn().expect("script");
     let (mut told, mut seen) = (running.stdout.take().expect("a pipe"), Vec::new());
@@ -176,14 +177,18 @@ pub fn asked(
 }
 
 fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_balance-projector"));
-    // A developer's own settings must not reach a test.
+    let mut command = without_settings(Command::new(PROGRAM));
+    command.env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// A developer's own settings must not reach a test.
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("BALANCE_PROJECTOR") {
             command.env_remove(name);
         }
     }
-    command.env("RUST_BACKTRACE", "1");
     command
 }
 
